@@ -1,0 +1,13 @@
+#include "bindings.hpp"
+
+PYBIND11_MODULE(_core, module) {
+    module.doc() = "The C++ core of alora_cpp; use the package's own classes.";
+    alora::python::bind_error(module);
+    alora::python::bind_log(module);
+    alora::python::bind_model(module);
+    alora::python::bind_adapter(module);
+    alora::python::bind_context(module);
+    alora::python::bind_branch(module);
+    alora::python::bind_scoring(module);
+    alora::python::bind_generation(module);
+}

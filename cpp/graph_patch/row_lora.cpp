@@ -1,0 +1,173 @@
+#include "row_lora.h"
+
+#include "ggml.h"
+#include "llama-adapter.h"
+#include "llama-batch.h"
+#include "llama-context.h"
+#include "llama-model.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <stdexcept>
+
+namespace alora::graph {
+
+namespace {
+
+// view of the rows, A x, B (A x), its scaling, and the addition into the product.
+constexpr uint32_t nodes_per_weight = 5;
+
+// How many adapters on all projections one ubatch has room for; more of them, or fewer on fewer projections, as it fits.
+constexpr uint32_t spare_adapters = 8;
+
+constexpr std::array<const char *, 8> adaptable_suffixes = {
+    ".attn_q.weight",      ".attn_k.weight",   ".attn_v.weight", ".attn_qkv.weight",
+    ".attn_output.weight", ".ffn_gate.weight", ".ffn_up.weight", ".ffn_down.weight",
+};
+
+bool ends_with(const std::string & text, const std::string & end) {
+    return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+void extend(std::vector<row_span> & spans, const row_adapter * adapter, float scale, int64_t row) {
+    if (!spans.empty()) {
+        row_span & last = spans.back();
+        if (last.adapter_id == adapter->id && last.scale == scale && last.first + last.count == row) {
+            ++last.count;
+            return;
+        }
+    }
+    spans.push_back({adapter, adapter->id, scale, row, 1});
+}
+
+// The largest rank that buffers are measured for; a larger one works too, at the price of growing them once.
+constexpr int64_t reserved_rank = 128;
+
+// Takes the memory that one adapter on every row would take, without needing its weights.
+ggml_tensor * add_worst_case(ggml_context * ctx, const ggml_tensor * weight, ggml_tensor * rows,
+                             ggml_tensor * product) {
+    if (!is_adaptable(ggml_get_name(weight))) {
+        return product;
+    }
+    const int64_t rank = std::min({reserved_rank, rows->ne[0], product->ne[0]});
+    ggml_tensor * low = ggml_cont(ctx, ggml_view_2d(ctx, rows, rank, rows->ne[1], rows->nb[1], 0));
+    ggml_tensor * delta = ggml_scale(ctx, product, 1.0f);
+    delta = ggml_acc_inplace(ctx, delta, low, delta->nb[1], delta->nb[2], delta->nb[3], 0);
+    return ggml_add_inplace(ctx, product, delta);
+}
+
+} // namespace
+
+row_plan row_plan::reserve() {
+    row_plan plan;
+    plan.worst_case = true;
+    return plan;
+}
+
+void row_table::govern(int32_t seq, int32_t first, const row_adapter * adapter, float scale) {
+    if (entries.size() <= static_cast<size_t>(seq)) {
+        entries.resize(static_cast<size_t>(seq) + 1);
+    }
+    entries[static_cast<size_t>(seq)] = {adapter, scale, first};
+}
+
+void row_table::release(int32_t seq) {
+    if (static_cast<size_t>(seq) < entries.size()) {
+        entries[static_cast<size_t>(seq)] = {};
+    }
+}
+
+row_plan row_table::plan(const llama_ubatch & ubatch) const {
+    row_plan plan;
+    plan.n_tokens = ubatch.n_tokens;
+    int64_t output = 0;
+    for (uint32_t i = 0; i < ubatch.n_tokens; ++i) {
+        const auto seq = static_cast<size_t>(ubatch.seq_id[i][0]);
+        const bool wanted = ubatch.output[i] != 0;
+        if (seq < entries.size()) {
+            const entry & governing = entries[seq];
+            if (governing.adapter != nullptr && ubatch.pos[i] >= governing.first) {
+                extend(plan.tokens, governing.adapter, governing.scale, i);
+                if (wanted) {
+                    extend(plan.outputs, governing.adapter, governing.scale, output);
+                }
+            }
+        }
+        output += wanted ? 1 : 0;
+    }
+    return plan;
+}
+
+ggml_tensor * add_row_lora(ggml_context * ctx, const row_plan & plan, const ggml_tensor * weight, ggml_tensor * rows,
+                           ggml_tensor * product) {
+    if (plan.worst_case) {
+        return add_worst_case(ctx, weight, rows, product);
+    }
+    // Where all rows are wanted both lists are equal; where fewer are, the row count tells which one is meant.
+    const bool all_rows = rows->ne[1] == plan.n_tokens;
+    for (const row_span & span : all_rows ? plan.tokens : plan.outputs) {
+        const auto found = span.adapter->weights.find(weight);
+        if (found == span.adapter->weights.end()) {
+            continue;
+        }
+        if (span.first + span.count > rows->ne[1] || ggml_nrows(rows) != rows->ne[1]) {
+            throw std::runtime_error(std::string("rows of ") + ggml_get_name(weight) +
+                                     " do not line up with the batch: this architecture cannot be adapted there");
+        }
+        const row_adapter::weight & lora = found->second;
+        const auto offset = static_cast<size_t>(span.first);
+        ggml_tensor * input = ggml_view_2d(ctx, rows, rows->ne[0], span.count, rows->nb[1], offset * rows->nb[1]);
+        ggml_tensor * delta = ggml_mul_mat(ctx, lora.b, ggml_mul_mat(ctx, lora.a, input));
+        delta = ggml_scale(ctx, delta, lora.scale * span.scale);
+        product = ggml_acc_inplace(ctx, product, delta, product->nb[1], product->nb[2], product->nb[3],
+                                   offset * product->nb[1]);
+    }
+    return product;
+}
+
+bool is_adaptable(const std::string & weight_name) {
+    return weight_name.rfind("blk.", 0) == 0 &&
+           std::any_of(adaptable_suffixes.begin(), adaptable_suffixes.end(),
+                       [&](const char * suffix) { return ends_with(weight_name, suffix); });
+}
+
+uint32_t adapter_nodes(const row_adapter & adapter) {
+    return static_cast<uint32_t>(adapter.weights.size()) * nodes_per_weight;
+}
+
+uint32_t spare_nodes(const llama_model & model) {
+    uint32_t n_adaptable = 0;
+    for (const auto & [name, tensor] : model.tensors_by_name) {
+        n_adaptable += is_adaptable(name) ? 1 : 0;
+    }
+    return n_adaptable * nodes_per_weight * spare_adapters;
+}
+
+const ggml_tensor * base_weight(const llama_model & model, const std::string & name) {
+    return model.get_tensor(name.c_str());
+}
+
+std::unique_ptr<row_adapter> make_row_adapter(const llama_model & model, llama_adapter_lora & adapter) {
+    static std::atomic<uint64_t> next_id{1};
+    auto made = std::unique_ptr<row_adapter>(new row_adapter{next_id++, {}});
+    for (auto & [name, weight] : adapter.ab_map) {
+        made->weights[model.get_tensor(name.c_str())] = {weight.a, weight.b, weight.get_scale(adapter.alpha, 1.0f)};
+    }
+    return made;
+}
+
+row_table & row_table_of(llama_context & ctx) {
+    return ctx.rows;
+}
+
+uint64_t compute_bytes(llama_context & ctx) {
+    ggml_backend_sched_t sched = ctx.get_sched();
+    uint64_t bytes = 0;
+    for (int i = 0; i < ggml_backend_sched_get_n_backends(sched); ++i) {
+        bytes += ggml_backend_sched_get_buffer_size(sched, ggml_backend_sched_get_backend(sched, i));
+    }
+    return bytes;
+}
+
+} // namespace alora::graph

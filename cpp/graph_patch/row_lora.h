@@ -1,0 +1,104 @@
+// Rows to adapters, inside llama.cpp's graph.
+//
+// A context holds a row_table: for each sequence, from which position on which adapter governs its rows. Before a
+// graph is built (or reused) the table turns the rows of the ubatch into a row_plan: a few spans of consecutive rows
+// under one adapter. build_lora_mm then adds each adapter's B(Ax) to exactly the rows of its spans. The plan is part of
+// what decides whether a graph can be reused, so changing the table never invalidates the scheduler.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+struct ggml_context;
+struct ggml_tensor;
+struct llama_adapter_lora;
+struct llama_context;
+struct llama_model;
+struct llama_ubatch;
+
+namespace alora::graph {
+
+// One adapter's weights, keyed by the base weight that they add to. `scale` is alpha / rank. No two adapters of a
+// process share an id, so a graph built for one that is gone is never taken for another's.
+struct row_adapter {
+    struct weight {
+        ggml_tensor * a;
+        ggml_tensor * b;
+        float scale;
+    };
+
+    const uint64_t id;
+    std::unordered_map<const ggml_tensor *, weight> weights;
+};
+
+// Consecutive rows under one adapter.
+struct row_span {
+    const row_adapter * adapter;
+    uint64_t adapter_id;
+    float scale;
+    int64_t first;
+    int64_t count;
+
+    bool operator==(const row_span & other) const {
+        return adapter_id == other.adapter_id && scale == other.scale && first == other.first && count == other.count;
+    }
+};
+
+// What one ubatch needs. The last layers of most models see only the rows whose logits are wanted, hence two lists.
+struct row_plan {
+    std::vector<row_span> tokens;
+    std::vector<row_span> outputs;
+    int64_t n_tokens = 0;
+    // True while llama.cpp measures its buffers: stands for one adapter on every row of every projection.
+    bool worst_case = false;
+
+    static row_plan reserve();
+
+    bool operator==(const row_plan & other) const {
+        return worst_case == other.worst_case && n_tokens == other.n_tokens && tokens == other.tokens &&
+               outputs == other.outputs;
+    }
+};
+
+// Which adapter governs which sequence, from which position on.
+class row_table {
+public:
+    void govern(int32_t seq, int32_t first, const row_adapter * adapter, float scale);
+    void release(int32_t seq);
+    row_plan plan(const llama_ubatch & ubatch) const;
+
+private:
+    struct entry {
+        const row_adapter * adapter = nullptr;
+        float scale = 0.0f;
+        int32_t first = 0;
+    };
+
+    std::vector<entry> entries;
+};
+
+// Called by build_lora_mm: `product` is W x; returns it with the adapters' part added to the rows that they govern.
+ggml_tensor * add_row_lora(ggml_context * ctx, const row_plan & plan, const ggml_tensor * weight, ggml_tensor * rows,
+                           ggml_tensor * product);
+
+// Names of weights that add_row_lora can adapt: linear projections of a block, one row in, one row out.
+bool is_adaptable(const std::string & weight_name);
+
+// Graph nodes that an adapter adds to every ubatch in which it has a span, and how many a context has room for.
+uint32_t adapter_nodes(const row_adapter & adapter);
+uint32_t spare_nodes(const llama_model & model);
+
+// The model's weight of that name, or nullptr.
+const ggml_tensor * base_weight(const llama_model & model, const std::string & name);
+
+// From llama.cpp's loaded adapter to ours.
+std::unique_ptr<row_adapter> make_row_adapter(const llama_model & model, llama_adapter_lora & adapter);
+
+// The table of a context, and the bytes of its compute buffers.
+row_table & row_table_of(llama_context & ctx);
+uint64_t compute_bytes(llama_context & ctx);
+
+} // namespace alora::graph

@@ -1,0 +1,49 @@
+// An adapter: LoRA weights for one model, with its invocation tokens. Immutable and shared like the model.
+#pragma once
+
+#include "alora/model.hpp"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace alora {
+
+class Adapter {
+public:
+    // Checks the whole file against the model before any of it is used. Throws AdapterError for a file that is broken
+    // or of a kind that cannot be run, AdapterMismatchError for one made for another base.
+    static std::shared_ptr<const Adapter> load(std::shared_ptr<const Model> model, const std::string & path);
+
+    ~Adapter();
+    Adapter(const Adapter &) = delete;
+    Adapter & operator=(const Adapter &) = delete;
+
+    const std::shared_ptr<const Model> & model() const;
+    const std::string & path() const;
+    const std::string & name() const; // general.name, else the file's stem
+    const std::map<std::string, std::string> & metadata() const;
+    const std::vector<Token> & invocation_tokens() const; // empty: an ordinary LoRA, activated wherever the caller says
+    int activation_offset() const; // tokens of the invocation before the first adapted one: 0, or 1 for legacy adapters
+    std::optional<std::string> io_yaml() const;
+    int rank() const; // the largest of its tensors' ranks
+    float alpha() const;
+    const std::vector<std::string> & targets() const; // base weights that it adds to, without block numbers
+    uint64_t size() const;                            // bytes of its weights
+
+    // Where the last occurrence of the invocation begins (PEFT's rule); throws InvocationNotFoundError.
+    int find_invocation(const std::vector<Token> & tokens) const;
+
+    struct Handle;
+    const Handle & handle() const; // for the library itself
+
+private:
+    Adapter(std::shared_ptr<const Model> model, std::unique_ptr<Handle> handle);
+    std::shared_ptr<const Model> model_;
+    std::unique_ptr<Handle> handle_; // goes before the model does
+};
+
+} // namespace alora

@@ -1,0 +1,117 @@
+#include "alora/adapter.hpp"
+
+#include "adapter_file.hpp"
+#include "adapter_handle.hpp"
+#include "alora/error.hpp"
+#include "log.hpp"
+#include "model_handle.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+namespace alora {
+
+Adapter::Handle::~Handle() {
+    if (lora != nullptr) {
+        const std::lock_guard<std::mutex> lock(model->handle().adapters_mutex);
+        llama_adapter_lora_free(lora);
+    }
+}
+
+std::shared_ptr<const Adapter> Adapter::load(std::shared_ptr<const Model> model, const std::string & path) {
+    AdapterFile file = read_adapter_file(path, *model);
+    auto handle = std::make_unique<Handle>();
+    handle->model = model;
+    handle->path = path;
+    handle->name = std::move(file.name);
+    handle->metadata = std::move(file.metadata);
+    handle->invocation_tokens = std::move(file.invocation_tokens);
+    handle->activation_offset = file.activation_offset;
+    handle->io_yaml = std::move(file.io_yaml);
+    handle->rank = file.rank;
+    handle->alpha = file.alpha;
+    handle->targets = std::move(file.targets);
+    handle->size = file.size;
+    llama_model * llama = model->handle().model.get();
+    take_last_error("");
+    {
+        const std::lock_guard<std::mutex> lock(model->handle().adapters_mutex);
+        handle->lora = llama_adapter_lora_init(llama, path.c_str());
+    }
+    if (handle->lora == nullptr) {
+        throw AdapterError(path + ": " + take_last_error("llama.cpp could not load it"));
+    }
+    handle->rows = graph::make_row_adapter(*llama, *handle->lora);
+    return std::shared_ptr<const Adapter>(new Adapter(std::move(model), std::move(handle)));
+}
+
+Adapter::Adapter(std::shared_ptr<const Model> model, std::unique_ptr<Handle> handle)
+    : model_(std::move(model)), handle_(std::move(handle)) {}
+Adapter::~Adapter() = default;
+
+const Adapter::Handle & Adapter::handle() const {
+    return *handle_;
+}
+
+const std::shared_ptr<const Model> & Adapter::model() const {
+    return model_;
+}
+
+const std::string & Adapter::path() const {
+    return handle_->path;
+}
+
+const std::string & Adapter::name() const {
+    return handle_->name;
+}
+
+const std::map<std::string, std::string> & Adapter::metadata() const {
+    return handle_->metadata;
+}
+
+const std::vector<Token> & Adapter::invocation_tokens() const {
+    return handle_->invocation_tokens;
+}
+
+int Adapter::activation_offset() const {
+    return handle_->activation_offset;
+}
+
+std::optional<std::string> Adapter::io_yaml() const {
+    return handle_->io_yaml;
+}
+
+int Adapter::rank() const {
+    return handle_->rank;
+}
+
+float Adapter::alpha() const {
+    return handle_->alpha;
+}
+
+const std::vector<std::string> & Adapter::targets() const {
+    return handle_->targets;
+}
+
+uint64_t Adapter::size() const {
+    return handle_->size;
+}
+
+int Adapter::find_invocation(const std::vector<Token> & tokens) const {
+    const std::vector<Token> & wanted = handle_->invocation_tokens;
+    if (wanted.empty()) {
+        throw InvocationNotFoundError("adapter '" + name() +
+                                      "' has no invocation tokens: it is an ordinary LoRA, activate it where you want");
+    }
+    const auto found = std::find_end(tokens.begin(), tokens.end(), wanted.begin(), wanted.end());
+    if (found == tokens.end()) {
+        throw InvocationNotFoundError("the invocation of adapter '" + name() + "' (" +
+                                      model_->detokenize(wanted, true) + ", " + std::to_string(wanted.size()) +
+                                      " tokens) is not among the " + std::to_string(tokens.size()) +
+                                      " tokens of the prompt; append adapter.invocation_tokens");
+    }
+    return static_cast<int>(found - tokens.begin());
+}
+
+} // namespace alora

@@ -1,0 +1,195 @@
+#include "alora/context.hpp"
+
+#include "alora/error.hpp"
+#include "branch_handle.hpp"
+#include "context_state.hpp"
+#include "lineage.h"
+#include "log.hpp"
+#include "model_handle.hpp"
+#include "row_lora.h"
+#include "threads.hpp"
+
+#include "ggml-cpu.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace alora {
+
+namespace {
+
+// llama.cpp rounds a context up to this many cells.
+constexpr int cell_padding = 256;
+// Wanted logits take n_vocab floats each in the compute buffer: enough for one row of each of 64 branches.
+constexpr int n_outputs_limit = 64;
+constexpr auto interrupt_interval = std::chrono::milliseconds(50);
+
+ggml_type kv_type_of(const std::string & name) {
+    const std::array<std::pair<const char *, ggml_type>, 4> types = {{
+        {"f32", GGML_TYPE_F32}, {"f16", GGML_TYPE_F16}, {"bf16", GGML_TYPE_BF16}, {"q8_0", GGML_TYPE_Q8_0},
+    }};
+    for (const auto & [known, type] : types) {
+        if (name == known) {
+            return type;
+        }
+    }
+    throw ArgumentError("kv_type is '" + name + "', expected f32, f16, bf16 or q8_0");
+}
+
+llama_flash_attn_type flash_attention_of(const std::string & name) {
+    if (name == "auto") {
+        return LLAMA_FLASH_ATTN_TYPE_AUTO;
+    }
+    if (name == "on") {
+        return LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    }
+    if (name == "off") {
+        return LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    }
+    throw ArgumentError("flash_attention is '" + name + "', expected on, off or auto");
+}
+
+void check_range(const char * name, int value, int low, int high) {
+    if (value < low || value > high) {
+        throw ArgumentError(std::string(name) + " is " + std::to_string(value) + ", expected " + std::to_string(low) +
+                            " to " + std::to_string(high));
+    }
+}
+
+// Called from C between the operations of a graph: nothing may be thrown out of it.
+bool asked_to_stop(void * data) noexcept {
+    auto & state = *static_cast<Context::State *>(data);
+    const auto now = std::chrono::steady_clock::now();
+    if (state.interrupt && now - state.interrupt_asked > interrupt_interval) {
+        state.interrupt_asked = now;
+        try {
+            state.cancelled = state.cancelled || state.interrupt();
+        } catch (...) {
+            state.cancelled = true;
+        }
+    }
+    return state.cancelled;
+}
+
+} // namespace
+
+Context::State::State(std::shared_ptr<const Model> of, const ContextOptions & asked)
+    : model(std::move(of)), options(asked) {
+    constexpr int n_ctx_limit = 1 << 26;
+    check_range("n_ctx", options.n_ctx, 0, n_ctx_limit);
+    check_range("n_branches", options.n_branches, 1, 255);
+    check_range("n_ubatch", options.n_ubatch, 1, 1 << 16);
+    check_range("n_threads", options.n_threads, 0, GGML_MAX_N_THREADS);
+    options.n_ctx = options.n_ctx == 0 ? model->n_ctx_train() : options.n_ctx;
+    options.n_threads = options.n_threads == 0 ? n_physical_cores() : options.n_threads;
+    options.n_ubatch = std::min(options.n_ubatch, options.n_ctx);
+    n_outputs_max = std::min(options.n_ubatch, n_outputs_limit);
+
+    const int n_cells = (options.n_ctx + cell_padding - 1) / cell_padding * cell_padding;
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = static_cast<uint32_t>(n_cells);
+    params.n_batch = static_cast<uint32_t>(options.n_ubatch);
+    params.n_ubatch = params.n_batch;
+    params.n_outputs_max = static_cast<uint32_t>(n_outputs_max);
+    params.n_seq_max = 1; // with a unified cache this bounds the buffers, not the sequences
+    params.kv_unified = true;
+    params.swa_full = true;
+    params.n_threads = options.n_threads;
+    params.n_threads_batch = options.n_threads;
+    params.type_k = kv_type_of(options.kv_type);
+    params.type_v = params.type_k;
+    params.flash_attn_type = flash_attention_of(options.flash_attention);
+    params.no_perf = true;
+    params.abort_callback = asked_to_stop;
+    params.abort_callback_data = this;
+
+    ggml_threadpool_params pool = ggml_threadpool_params_default(options.n_threads);
+    threads.reset(ggml_threadpool_new(&pool));
+    take_last_error("");
+    {
+        const std::lock_guard<std::mutex> lock(model->handle().adapters_mutex);
+        llama.reset(llama_init_from_model(model->handle().model.get(), params));
+    }
+    if (!llama) {
+        throw BackendError("a context of " + std::to_string(options.n_ctx) +
+                           " cells cannot be made: " + take_last_error("out of memory?"));
+    }
+    llama_attach_threadpool(llama.get(), threads.get(), threads.get());
+    if (!graph::attach_lineage(*llama)) {
+        throw BackendError("architecture '" + model->architecture() + "' has a memory that branches cannot share yet");
+    }
+    spare_nodes = graph::spare_nodes(*model->handle().model);
+}
+
+std::shared_ptr<Context> Context::create(std::shared_ptr<const Model> model, const ContextOptions & options) {
+    return std::shared_ptr<Context>(new Context(std::make_shared<State>(std::move(model), options)));
+}
+
+Context::Context(std::shared_ptr<State> state) : state_(std::move(state)) {}
+Context::~Context() = default;
+
+Context::State & Context::state() const {
+    return *state_;
+}
+
+const std::shared_ptr<const Model> & Context::model() const {
+    return state_->model;
+}
+
+int Context::n_ctx() const {
+    return state_->options.n_ctx;
+}
+
+int Context::n_cells_used() const {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    return state_->n_cells_used();
+}
+
+int Context::n_branches() const {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    return state_->n_open;
+}
+
+std::shared_ptr<Branch> Context::branch() {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->check_room_for_branch();
+    return Branch::Handle::make(state_, state_->open_segment());
+}
+
+void Context::decode() {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->decode();
+}
+
+void Context::cancel() {
+    state_->cancelled = true;
+}
+
+void Context::set_interrupt(std::function<bool()> interrupt) {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->interrupt = std::move(interrupt);
+}
+
+void Context::close() {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->llama.reset();
+    state_->threads.reset();
+}
+
+bool Context::closed() const {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    return !state_->llama;
+}
+
+ContextCounters Context::counters() const {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    ContextCounters counters = state_->counters;
+    if (state_->llama) {
+        counters.graphs_reused = static_cast<uint64_t>(llama_perf_context(state_->llama.get()).n_reused);
+        counters.compute_bytes = graph::compute_bytes(*state_->llama);
+    }
+    return counters;
+}
+
+} // namespace alora

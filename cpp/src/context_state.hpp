@@ -1,0 +1,69 @@
+// What a Context holds: llama.cpp's context, the segments in it, and who waits for whom.
+#pragma once
+
+#include "alora/context.hpp"
+#include "segment.hpp"
+
+#include "llama.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+namespace alora {
+
+struct LlamaContextDeleter {
+    void operator()(llama_context * context) const { llama_free(context); }
+};
+struct ThreadpoolDeleter {
+    void operator()(ggml_threadpool * pool) const { ggml_threadpool_free(pool); }
+};
+
+// Locks are taken by the public classes; every function here expects the caller to hold `mutex`.
+struct Context::State : std::enable_shared_from_this<Context::State> {
+    State(std::shared_ptr<const Model> model, const ContextOptions & options);
+
+    // Segments. A handle's last reference gives the segment back, see release().
+    std::shared_ptr<Segment> open_segment();
+    std::shared_ptr<Segment> fork_segment(const std::shared_ptr<Segment> & from, int at);
+    void close_segment(std::shared_ptr<Segment> segment);
+    void queue(Segment & segment, const std::vector<Token> & tokens, int n_logits);
+    void govern(Segment & segment, Governance governance);
+    std::vector<Token> tokens_of(const Segment & segment) const;
+    int n_cells_used() const;
+    void check_open() const;
+    void check_room_for_branch() const;
+
+    // Computes all queued rows.
+    void decode();
+
+    const std::shared_ptr<const Model> model;
+    ContextOptions options;
+    std::mutex mutex;
+    std::atomic<bool> cancelled{false};
+    std::function<bool()> interrupt;
+    std::chrono::steady_clock::time_point interrupt_asked;
+    ContextCounters counters;
+    std::vector<Segment *> segments; // live ones, in the order they were made
+    int n_open = 0;
+    uint32_t spare_nodes = 0;
+    int n_outputs_max = 0;
+
+    // In this order: the context goes before the threads it computes on.
+    std::unique_ptr<ggml_threadpool, ThreadpoolDeleter> threads;
+    std::unique_ptr<llama_context, LlamaContextDeleter> llama;
+
+private:
+    std::shared_ptr<Segment> make_segment(std::shared_ptr<Segment> parent, int start);
+    void release(Segment & segment);
+    void trim(Segment & segment);
+    void absorb_parent(Segment & segment);
+    void update_lineage(Segment & segment);
+};
+
+} // namespace alora

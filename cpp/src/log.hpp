@@ -1,0 +1,16 @@
+// llama.cpp's log, kept from stderr, and its last error for our own messages.
+#pragma once
+
+#include "alora/log.hpp"
+
+#include <string>
+
+namespace alora {
+
+// Starts the ggml backends with our log in place; cheap after the first call.
+void start_backend();
+
+// The last error line of llama.cpp on this thread since the last call, or `otherwise`.
+std::string take_last_error(const std::string & otherwise);
+
+} // namespace alora

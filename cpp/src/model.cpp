@@ -1,0 +1,211 @@
+#include "alora/model.hpp"
+
+#include "alora/error.hpp"
+#include "log.hpp"
+#include "model_handle.hpp"
+#include "text.hpp"
+
+#include <array>
+#include <exception>
+#include <filesystem>
+#include <utility>
+
+namespace alora {
+
+namespace {
+
+// Passed through llama.cpp's C callback; keeps an exception from crossing it.
+struct Progress {
+    const ModelOptions & options;
+    bool cancelled = false;
+    std::exception_ptr error;
+
+    static bool report(float fraction, void * self) noexcept {
+        auto & progress = *static_cast<Progress *>(self);
+        try {
+            progress.cancelled = !progress.options.progress(fraction);
+        } catch (...) {
+            progress.error = std::current_exception();
+        }
+        return !progress.cancelled && !progress.error;
+    }
+};
+
+std::map<std::string, std::string> read_metadata(const llama_model * model) {
+    std::map<std::string, std::string> metadata;
+    for (int i = 0; i < llama_model_meta_count(model); ++i) {
+        std::array<char, 256> key{};
+        llama_model_meta_key_by_index(model, i, key.data(), key.size());
+        std::string value(static_cast<size_t>(llama_model_meta_val_str_by_index(model, i, nullptr, 0)), '\0');
+        llama_model_meta_val_str_by_index(model, i, value.data(), value.size() + 1);
+        metadata[key.data()] = std::move(value);
+    }
+    return metadata;
+}
+
+} // namespace
+
+std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOptions & options) {
+    start_backend();
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(path, ignored)) {
+        throw ModelLoadError(path + ": no such file; expected a GGUF model");
+    }
+    llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = options.n_gpu_layers;
+    params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    Progress progress{options, false, nullptr};
+    if (options.progress) {
+        params.progress_callback = Progress::report;
+        params.progress_callback_user_data = &progress;
+    }
+    auto handle = std::make_unique<Handle>();
+    take_last_error("");
+    try {
+        handle->model.reset(llama_model_load_from_file(path.c_str(), params));
+    } catch (const std::exception & error) {
+        throw ModelLoadError(path + ": " + error.what());
+    }
+    if (progress.error) {
+        std::rethrow_exception(progress.error);
+    }
+    if (progress.cancelled) {
+        throw Cancelled("loading " + path + " was cancelled");
+    }
+    if (!handle->model) {
+        throw ModelLoadError(path + ": not a model that can be loaded: " +
+                             take_last_error("llama.cpp gave no reason; is it a complete GGUF file?"));
+    }
+    handle->vocab = llama_model_get_vocab(handle->model.get());
+    handle->path = path;
+    handle->metadata = read_metadata(handle->model.get());
+    handle->architecture = handle->metadata["general.architecture"];
+    if (llama_model_has_encoder(handle->model.get()) || !llama_model_has_decoder(handle->model.get())) {
+        throw ModelLoadError(path + ": architecture '" + handle->architecture + "' is no decoder-only language model");
+    }
+    if (llama_model_is_recurrent(handle->model.get()) || llama_model_is_hybrid(handle->model.get())) {
+        throw ModelLoadError(path + ": architecture '" + handle->architecture +
+                             "' keeps a recurrent state, which branches cannot share; expected attention layers only");
+    }
+    return std::shared_ptr<const Model>(new Model(std::move(handle)));
+}
+
+Model::Model(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) {}
+Model::~Model() = default;
+
+Model::Handle & Model::handle() const {
+    return *handle_;
+}
+
+const std::string & Model::path() const {
+    return handle_->path;
+}
+
+const std::string & Model::architecture() const {
+    return handle_->architecture;
+}
+
+const std::map<std::string, std::string> & Model::metadata() const {
+    return handle_->metadata;
+}
+
+std::optional<std::string> Model::chat_template() const {
+    const char * text = llama_model_chat_template(handle_->model.get(), nullptr);
+    return text == nullptr ? std::nullopt : std::optional<std::string>(text);
+}
+
+std::string Model::description() const {
+    std::array<char, 256> text{};
+    llama_model_desc(handle_->model.get(), text.data(), text.size());
+    return text.data();
+}
+
+uint64_t Model::n_parameters() const {
+    return llama_model_n_params(handle_->model.get());
+}
+
+uint64_t Model::size() const {
+    return llama_model_size(handle_->model.get());
+}
+
+int Model::n_ctx_train() const {
+    return llama_model_n_ctx_train(handle_->model.get());
+}
+
+int Model::n_embd() const {
+    return llama_model_n_embd(handle_->model.get());
+}
+
+int Model::n_layer() const {
+    return llama_model_n_layer(handle_->model.get());
+}
+
+int Model::n_vocab() const {
+    return llama_vocab_n_tokens(handle_->vocab);
+}
+
+std::vector<Token> Model::tokenize(std::string_view text, bool parse_special, bool add_special) const {
+    check_utf8(text, "the text to tokenize");
+    const auto length = static_cast<int32_t>(text.size());
+    std::vector<Token> tokens(text.size() + 2);
+    int32_t n = llama_tokenize(handle_->vocab, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()),
+                               add_special, parse_special);
+    if (n < 0) {
+        tokens.resize(static_cast<size_t>(-n));
+        n = llama_tokenize(handle_->vocab, text.data(), length, tokens.data(), -n, add_special, parse_special);
+    }
+    tokens.resize(static_cast<size_t>(n));
+    return tokens;
+}
+
+std::string Model::piece(Token token, bool special) const {
+    check_tokens({token});
+    std::string bytes(32, '\0');
+    int32_t n = llama_token_to_piece(handle_->vocab, token, bytes.data(), 32, 0, special);
+    if (n < 0) {
+        bytes.resize(static_cast<size_t>(-n));
+        n = llama_token_to_piece(handle_->vocab, token, bytes.data(), -n, 0, special);
+    }
+    bytes.resize(static_cast<size_t>(n));
+    return bytes;
+}
+
+std::string Model::detokenize(const std::vector<Token> & tokens, bool special) const {
+    std::string bytes;
+    for (const Token token : tokens) {
+        bytes += piece(token, special);
+    }
+    return bytes;
+}
+
+bool Model::is_control(Token token) const {
+    check_tokens({token});
+    return llama_vocab_is_control(handle_->vocab, token);
+}
+
+bool Model::is_end_of_generation(Token token) const {
+    check_tokens({token});
+    return llama_vocab_is_eog(handle_->vocab, token);
+}
+
+std::optional<Token> Model::bos() const {
+    const Token token = llama_vocab_bos(handle_->vocab);
+    return token == LLAMA_TOKEN_NULL ? std::nullopt : std::optional<Token>(token);
+}
+
+std::optional<Token> Model::eos() const {
+    const Token token = llama_vocab_eos(handle_->vocab);
+    return token == LLAMA_TOKEN_NULL ? std::nullopt : std::optional<Token>(token);
+}
+
+void Model::check_tokens(const std::vector<Token> & tokens) const {
+    const int n = n_vocab();
+    for (const Token token : tokens) {
+        if (token < 0 || token >= n) {
+            throw TokenError("token " + std::to_string(token) + " is not in the vocabulary of " + std::to_string(n) +
+                             " tokens (0 to " + std::to_string(n - 1) + ")");
+        }
+    }
+}
+
+} // namespace alora

@@ -1,0 +1,29 @@
+// What a Model holds of llama.cpp.
+#pragma once
+
+#include "alora/model.hpp"
+
+#include "llama.h"
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace alora {
+
+struct LlamaModelDeleter {
+    void operator()(llama_model * model) const { llama_model_free(model); }
+};
+
+struct Model::Handle {
+    std::unique_ptr<llama_model, LlamaModelDeleter> model;
+    const llama_vocab * vocab = nullptr;
+    std::string path;
+    std::string architecture;
+    std::map<std::string, std::string> metadata;
+    // llama.cpp keeps a list of adapters in the model and reads it when a context is made.
+    std::mutex adapters_mutex;
+};
+
+} // namespace alora

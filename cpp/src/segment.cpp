@@ -1,0 +1,226 @@
+#include "segment.hpp"
+
+#include "adapter_handle.hpp"
+#include "alora/error.hpp"
+#include "context_state.hpp"
+#include "lineage.h"
+#include "row_lora.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace alora {
+
+namespace {
+
+// llama.cpp's limit on sequences (LLAMA_MAX_SEQ).
+constexpr int n_sequences = 256;
+
+llama_memory_t memory_of(const std::unique_ptr<llama_context, LlamaContextDeleter> & llama) {
+    return llama_get_memory(llama.get());
+}
+
+} // namespace
+
+void Context::State::check_open() const {
+    if (!llama) {
+        throw ClosedError("the context is closed; make a new one");
+    }
+}
+
+int Context::State::n_cells_used() const {
+    size_t n = 0;
+    for (const Segment * segment : segments) {
+        n += segment->tokens.size();
+    }
+    return static_cast<int>(n);
+}
+
+std::shared_ptr<Segment> Context::State::make_segment(std::shared_ptr<Segment> parent, int start) {
+    int32_t seq = 0;
+    const auto taken = [&](int32_t candidate) {
+        return std::any_of(segments.begin(), segments.end(),
+                           [&](const Segment * segment) { return segment->seq == candidate; });
+    };
+    while (seq < n_sequences && taken(seq)) {
+        ++seq;
+    }
+    if (seq == n_sequences) {
+        throw ContextFullError("all " + std::to_string(n_sequences) +
+                               " sequences are in use by branches and by closed ones that forks share; close some");
+    }
+    auto made = std::make_unique<Segment>();
+    made->seq = seq;
+    made->parent = std::move(parent);
+    made->start = start;
+    made->keep_from = start;
+    if (made->parent) {
+        made->parent->children.push_back(made.get());
+    }
+    segments.push_back(made.get());
+    // The last reference may be a child's, dropped while the context is locked anyway.
+    return {made.release(), [state = weak_from_this()](Segment * segment) {
+                const std::unique_ptr<Segment> owned(segment);
+                if (const auto alive = state.lock()) {
+                    alive->release(*owned);
+                }
+            }};
+}
+
+std::shared_ptr<Segment> Context::State::open_segment() {
+    check_open();
+    return make_segment(nullptr, 0);
+}
+
+void Context::State::check_room_for_branch() const {
+    check_open();
+    if (n_open >= options.n_branches) {
+        throw ContextFullError("all " + std::to_string(options.n_branches) +
+                               " branches are open; close some, or make the context with a larger n_branches");
+    }
+}
+
+std::shared_ptr<Segment> Context::State::fork_segment(const std::shared_ptr<Segment> & from, int at) {
+    if (at < 0 || at > from->length()) {
+        throw PositionError("cannot fork at position " + std::to_string(at) + ": the branch has " +
+                            std::to_string(from->length()) + " rows, expected 0 to " + std::to_string(from->length()));
+    }
+    // The segment that holds the last shared row: an ancestor where `from` begins later.
+    std::shared_ptr<Segment> origin = from;
+    while (origin && at <= origin->start) {
+        origin = origin->parent;
+    }
+    auto segment = make_segment(origin, at);
+    if (origin) {
+        if (origin->governance && at > origin->governance->first) {
+            govern(*segment, *origin->governance);
+        }
+        for (const Segment * holder : {from.get(), origin.get()}) {
+            if (const auto last = holder->logits.find(at - 1); last != holder->logits.end()) {
+                segment->logits.insert(*last);
+            }
+        }
+    }
+    update_lineage(*segment);
+    return segment;
+}
+
+void Context::State::update_lineage(Segment & segment) {
+    std::vector<graph::ancestor> ancestors;
+    int end = segment.start;
+    for (const Segment * from = segment.parent.get(); from != nullptr; from = from->parent.get()) {
+        ancestors.push_back({from->seq, end});
+        end = std::min(end, from->start);
+    }
+    graph::lineage_of(*llama).set(segment.seq, std::move(ancestors));
+    for (Segment * child : segment.children) {
+        update_lineage(*child);
+    }
+}
+
+void Context::State::govern(Segment & segment, Governance governance) {
+    graph::row_table_of(*llama).govern(segment.seq, governance.first, governance.adapter->handle().rows.get(),
+                                       governance.scale);
+    segment.governance = std::move(governance);
+}
+
+void Context::State::queue(Segment & segment, const std::vector<Token> & tokens, int n_logits) {
+    check_open();
+    model->check_tokens(tokens);
+    if (tokens.empty()) {
+        return;
+    }
+    if (n_logits < 0) {
+        throw ArgumentError("n_logits is " + std::to_string(n_logits) + ", expected 0 or more");
+    }
+    const int used = n_cells_used();
+    if (tokens.size() > static_cast<size_t>(std::max(0, options.n_ctx - used))) {
+        throw ContextFullError("no room for " + std::to_string(tokens.size()) + " more rows: " + std::to_string(used) +
+                               " of the context's " + std::to_string(options.n_ctx) +
+                               " cells are used; close branches, or make the context with a larger n_ctx");
+    }
+    segment.tokens.insert(segment.tokens.end(), tokens.begin(), tokens.end());
+    segment.keep_from = segment.length() - std::min(n_logits, static_cast<int>(tokens.size()));
+    segment.logits.clear();
+}
+
+std::vector<Token> Context::State::tokens_of(const Segment & segment) const {
+    std::vector<Token> tokens(static_cast<size_t>(segment.length()));
+    int end = segment.length();
+    for (const Segment * from = &segment; from != nullptr; from = from->parent.get()) {
+        const int count = end - from->start;
+        std::copy_n(from->tokens.begin(), count, tokens.begin() + from->start);
+        end = from->start;
+    }
+    return tokens;
+}
+
+void Context::State::close_segment(std::shared_ptr<Segment> segment) {
+    segment->open = false;
+    segment->logits.clear();
+    trim(*segment);
+    // A closed segment with one fork left only lengthens that one's chain: let the fork have its rows.
+    if (segment->children.size() == 1 && segment->n_queued() == 0) {
+        absorb_parent(*segment->children.front());
+    }
+}
+
+// Gives back the rows of a closed segment that no fork shares.
+void Context::State::trim(Segment & segment) {
+    int end = segment.start;
+    for (const Segment * child : segment.children) {
+        end = std::max(end, child->start);
+    }
+    if (end >= segment.length()) {
+        return;
+    }
+    segment.tokens.resize(static_cast<size_t>(end - segment.start));
+    segment.n_computed = std::min(segment.n_computed, end - segment.start);
+    if (llama) {
+        llama_memory_seq_rm(memory_of(llama), segment.seq, end, -1);
+    }
+}
+
+// Moves the parent's rows into `segment`. The parent is closed and has no other fork.
+void Context::State::absorb_parent(Segment & segment) {
+    const std::shared_ptr<Segment> parent = segment.parent;
+    if (llama) {
+        llama_memory_seq_cp(memory_of(llama), parent->seq, segment.seq, parent->start, segment.start);
+        llama_memory_seq_rm(memory_of(llama), parent->seq, -1, -1);
+    }
+    segment.tokens.insert(segment.tokens.begin(), parent->tokens.begin(), parent->tokens.end());
+    segment.n_computed += parent->n_computed;
+    segment.start = parent->start;
+    segment.parent = parent->parent;
+    if (segment.parent) {
+        auto & siblings = segment.parent->children;
+        std::replace(siblings.begin(), siblings.end(), parent.get(), &segment);
+    }
+    parent->children.clear();
+    parent->tokens.clear();
+    parent->n_computed = 0;
+    parent->parent = nullptr;
+    if (llama) {
+        update_lineage(segment);
+    }
+}
+
+// Called when nothing refers to the segment any more.
+void Context::State::release(Segment & segment) {
+    segments.erase(std::remove(segments.begin(), segments.end(), &segment), segments.end());
+    if (llama) {
+        llama_memory_seq_rm(memory_of(llama), segment.seq, -1, -1);
+        graph::row_table_of(*llama).release(segment.seq);
+        graph::lineage_of(*llama).release(segment.seq);
+    }
+    if (segment.parent) {
+        auto & siblings = segment.parent->children;
+        siblings.erase(std::remove(siblings.begin(), siblings.end(), &segment), siblings.end());
+        const std::shared_ptr<Segment> parent = std::move(segment.parent);
+        if (!parent->open) {
+            close_segment(parent);
+        }
+    }
+}
+
+} // namespace alora

@@ -1,0 +1,59 @@
+"""Everything that goes wrong is one of these; each message says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class AloraError(Exception):
+    """The base of all errors of this package."""
+
+
+class ModelLoadError(AloraError):
+    """A model file that cannot be loaded."""
+
+
+class AdapterError(AloraError):
+    """An adapter file that cannot be loaded, or used where it was asked to be."""
+
+
+class AdapterMismatchError(AdapterError):
+    """An adapter made for another base model."""
+
+
+class InvocationNotFoundError(AdapterError):
+    """The adapter's invocation tokens are not in the prompt."""
+
+
+class AdapterNotFoundError(AdapterError):
+    """No adapter of that name is known to the model."""
+
+
+class ContextFullError(AloraError):
+    """No free KV cells, or no free branch."""
+
+
+class PositionError(AloraError, IndexError):
+    """A position that the branch does not have."""
+
+
+class TokenError(AloraError, ValueError):
+    """A token that the vocabulary does not have."""
+
+
+class ArgumentError(AloraError, ValueError):
+    """An option or argument outside what it may be."""
+
+
+class ClosedError(AloraError):
+    """A branch, context or model that was closed."""
+
+
+class ConversionError(AloraError):
+    """A folder that cannot be converted to GGUF."""
+
+
+class Cancelled(AloraError):  # noqa: N818 - an outcome that was asked for, named like asyncio's
+    """The work was cancelled, from another thread or by a callback."""
+
+
+class BackendError(AloraError):
+    """The compute backend failed."""
