@@ -1,0 +1,196 @@
+"""Reads adapter_config.json as PEFT writes it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alora_cpp.errors import ConversionError
+
+CONFIG_NAME = "adapter_config.json"
+
+_V = TypeVar("_V")
+
+# Settings under which the saved pair of matrices is not the whole adapter, and what to do then.
+_REFUSED: Mapping[str, str] = {
+    "use_dora": "DoRA also rescales the base's weights: train again with use_dora=False",
+    "use_qalora": "QALoRA pools its inputs: train again with use_qalora=False",
+    "use_bdlora": "block-diagonal LoRA is not supported: train again with use_bdlora=None",
+    "kasa_config": "KaSA changes the base's weights: train again without kasa_config",
+    "monteclora_config": "MonteCLoRA is not supported: train again without monteclora_config",
+    "arrow_config": "Arrow routes between adapters: convert its adapters one by one",
+    "lora_bias": "biases of B are not supported: train again with lora_bias=False",
+    "fan_in_fan_out": "transposed (Conv1D) layers are not supported",
+    "modules_to_save": "fully trained modules are not supported: train again without them",
+    "trainable_token_indices": "new embeddings are not supported: train again without them",
+    "target_parameters": "parameters such as experts are not supported: target linear layers only",
+    "layer_replication": "replicated layers are not supported: the base has none in GGUF",
+}
+
+# These start by moving a part of the base's weights into the adapter.
+_BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass(frozen=True)
+class PeftConfig:
+    """The part of a PEFT LoRA configuration that decides what an adapter computes.
+
+    Attributes:
+        rank: The rank where no pattern says otherwise.
+        alpha: The alpha where no pattern says otherwise.
+        use_rslora: Whether the scale is alpha over the square root of the rank.
+        rank_pattern: Ranks by regular expression of a module name's end.
+        alpha_pattern: Alphas by regular expression of a module name's end.
+        target_modules: Ends of the names of all targeted modules, or None where the
+            configuration says it in a way that we do not follow (an expression, a choice of
+            layers, exclusions).
+        invocation_tokens: What activates an aLoRA; None for an ordinary LoRA.
+        base: What the configuration calls its base, or None.
+    """
+
+    rank: int
+    alpha: float
+    use_rslora: bool
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+    target_modules: tuple[str, ...] | None
+    invocation_tokens: tuple[int, ...] | None
+    base: str | None
+
+    def rank_of(self, module: str) -> int:
+        """Gives the rank of a module's pair."""
+        return _lookup(self.rank_pattern, module, self.rank)
+
+    def scaling_of(self, module: str) -> float:
+        """Gives the factor of a module's B·A, PEFT's `scaling`."""
+        alpha, rank = _lookup(self.alpha_pattern, module, self.alpha), self.rank_of(module)
+        return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
+
+    def targets(self, module: str) -> bool:
+        """Says whether `target_modules`, where it is known, names a module."""
+        return any(module == t or module.endswith(f".{t}") for t in self.target_modules or ())
+
+
+def _lookup(patterns: Mapping[str, _V], module: str, default: _V) -> _V:
+    # PEFT takes the first key, in the file's order, that matches the name's last components.
+    for pattern, value in patterns.items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return value
+    return default
+
+
+def read_config(folder: Path) -> PeftConfig:
+    """Reads and checks a folder's adapter_config.json.
+
+    Args:
+        folder: The folder that `save_pretrained` wrote.
+
+    Raises:
+        ConversionError: It is missing or damaged, or describes an adapter we cannot represent.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        config = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConversionError(
+            f"cannot read {path} ({error.strerror}); expected a folder as PEFT's save_pretrained writes it"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ConversionError(f"{path} is not valid JSON ({error}); download it again") from error
+    if not isinstance(config, dict):
+        raise ConversionError(f"{path} holds no JSON object; download it again")
+    _refuse(config, path)
+    return PeftConfig(
+        rank=_rank(config.get("r"), "r", path),
+        alpha=_alpha(config.get("lora_alpha"), "lora_alpha", path),
+        use_rslora=bool(config.get("use_rslora")),
+        rank_pattern={k: _rank(v, f"rank of {k}", path) for k, v in _pattern(config, "rank", path)},
+        alpha_pattern={k: _alpha(v, f"alpha of {k}", path) for k, v in _pattern(config, "alpha", path)},
+        target_modules=_target_modules(config),
+        invocation_tokens=_invocation_tokens(config, path),
+        base=str(config["base_model_name_or_path"]) if config.get("base_model_name_or_path") else None,
+    )
+
+
+def _refuse(config: Mapping[str, Any], path: Path) -> None:
+    if config.get("peft_type") != "LORA":
+        raise ConversionError(
+            f"{path} says peft_type {config.get('peft_type')!r}; expected 'LORA':"
+            " other kinds of adapters cannot be converted"
+        )
+    for key, reason in _REFUSED.items():
+        if config.get(key):
+            raise ConversionError(f"{path} says {key} = {config[key]!r}; {reason}")
+    if config.get("bias", "none") not in (None, "none"):
+        raise ConversionError(
+            f"{path} says bias = {config['bias']!r}; expected 'none': trained biases are not"
+            " supported, train again with bias='none'"
+        )
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(_BASE_CHANGING_STARTS):
+        raise ConversionError(
+            f"{path} says init_lora_weights = {start!r}, so the adapter fits a changed base, not"
+            " the original one; save it with path_initial_model_for_weight_conversion, which"
+            " turns it into an ordinary LoRA"
+        )
+
+
+def _rank(value: object, what: str, path: Path) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise ConversionError(f"{path} says {what} = {value!r}; expected a positive integer")
+    return value
+
+
+def _alpha(value: object, what: str, path: Path) -> float:
+    # The bound keeps every product with a rank inside float32; NaN fails the comparison.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e24:
+        raise ConversionError(f"{path} says {what} = {value!r}; expected a finite number")
+    return float(value)
+
+
+def _pattern(config: Mapping[str, Any], kind: str, path: Path) -> list[tuple[str, Any]]:
+    pattern = config.get(f"{kind}_pattern") or {}
+    if not isinstance(pattern, dict):
+        raise ConversionError(f"{path} says {kind}_pattern = {pattern!r}; expected an object")
+    for key in pattern:
+        try:
+            re.compile(rf"(.*\.)?({key})$")
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ConversionError(
+                f"{path} has {key!r} in {kind}_pattern, which is no regular expression ({error})"
+            ) from error
+    return list(pattern.items())
+
+
+def _target_modules(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    targets = config.get("target_modules")
+    choices = ("layers_to_transform", "layers_pattern", "exclude_modules")
+    if not isinstance(targets, list) or any(config.get(c) not in (None, []) for c in choices):
+        return None
+    return tuple(map(str, targets))
+
+
+def _invocation_tokens(config: Mapping[str, Any], path: Path) -> tuple[int, ...] | None:
+    tokens = config.get("alora_invocation_tokens")
+    if tokens is None:
+        if config.get("invocation_string"):
+            raise ConversionError(
+                f"{path} says invocation_string = {config['invocation_string']!r} and has no"
+                " alora_invocation_tokens: it is an aLoRA of the old `alora` package, which is"
+                " not supported yet; expected an adapter saved by PEFT 0.18 or later"
+            )
+        return None
+    if not isinstance(tokens, list) or not tokens:
+        raise ConversionError(
+            f"{path} says alora_invocation_tokens = {tokens!r}; expected a list of at least one"
+            " token id for an aLoRA, or null for an ordinary LoRA"
+        )
+    for token in tokens:
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < 2**31:
+            raise ConversionError(f"{path} has {token!r} in alora_invocation_tokens; expected token ids, from 0 on")
+    return tuple(tokens)

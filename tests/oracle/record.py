@@ -1,0 +1,70 @@
+"""Records what PEFT computes, for those who test without torch.
+
+Run in the folder `tests`, with torch, transformers and peft installed:
+
+    python -m oracle.record
+
+Writes `recorded.npz` beside this file:
+    cases       names, `family/adapter/prompt`
+    ids         [case, position], the prompts
+    logits      [case, position, token], PEFT's logits of every position
+    generated   [case, step], PEFT's greedy continuation
+    probe_*     [64], a family's last norm, which shows whether this machine draws the same weights
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+
+from oracle import peft_oracle
+from oracle.cases import ADAPTERS, adapter_seed, prompt_ids, prompt_kinds
+from oracle.tiny_models import FAMILIES, make_model, write_adapter, write_hf
+
+RECORDED = Path(__file__).with_name("recorded.npz")
+
+# Where the best two tokens are closer, another order of summing may choose the other one.
+_CLEAR_LEAD = 2e-3
+
+
+def main() -> None:
+    """Computes and writes everything."""
+    torch.set_num_threads(1)
+    arrays: dict[str, Any] = {"cases": [], "ids": [], "logits": [], "generated": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        for family in FAMILIES:
+            model = make_model(family)
+            arrays[f"probe_{family}"] = model.weights["model.norm.weight"]
+            hf_folder = write_hf(model, Path(scratch) / family)
+            for name, spec in ADAPTERS.items():
+                folder = Path(scratch) / f"{family}-{name}"
+                write_adapter(model, spec, folder, seed=adapter_seed(name))
+                adapted = peft_oracle.load_adapter(peft_oracle.load_base(hf_folder), folder)
+                for kind in prompt_kinds(spec):
+                    ids, generated = _clear_prompt(adapted, kind, spec.invocation)
+                    arrays["cases"].append(f"{family}/{name}/{kind}")
+                    arrays["ids"].append(ids)
+                    arrays["logits"].append(peft_oracle.logits(adapted, ids))
+                    arrays["generated"].append(generated)
+    arrays["ids"] = np.array(arrays["ids"], dtype=np.int16)
+    arrays["generated"] = np.array(arrays["generated"], dtype=np.int16)
+    arrays["logits"] = np.array(arrays["logits"], dtype=np.float32)
+    np.savez_compressed(RECORDED, **arrays)
+
+
+def _clear_prompt(adapted: PeftModel, kind: str, invocation: tuple[int, ...] | None) -> tuple[list[int], list[int]]:
+    for seed in range(100):
+        ids = prompt_ids(kind, invocation, seed=seed)
+        generated, lead = peft_oracle.greedy(adapted, ids)
+        if lead > _CLEAR_LEAD:
+            return ids, generated
+    raise RuntimeError("no prompt leads to a clear choice at every step")
+
+
+if __name__ == "__main__":
+    main()
