@@ -23,7 +23,7 @@ template <typename T>
 std::shared_ptr<T> freed_without_gil(std::shared_ptr<T> pointer) {
     T * raw = pointer.get();
     return std::shared_ptr<T>(raw, [owner = std::move(pointer)](T * /*raw*/) mutable {
-        if (PyGILState_Check() == 1) {
+        if (Py_IsInitialized() != 0 && PyGILState_Check() == 1) {
             const py::gil_scoped_release release;
             owner.reset();
         } else {
