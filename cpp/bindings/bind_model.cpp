@@ -44,6 +44,7 @@ void bind_model(py::module_ & module) {
         .def_property_readonly("n_vocab", &Model::n_vocab)
         .def_property_readonly("bos", &Model::bos)
         .def_property_readonly("eos", &Model::eos)
+        .def_property_readonly("control_tokens", &Model::control_tokens)
         .def("tokenize", &Model::tokenize, py::arg("text"), py::kw_only(), py::arg("parse_special") = false,
              py::arg("add_special") = false, WithoutGil())
         .def(

@@ -87,7 +87,14 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
         throw ModelLoadError(path + ": architecture '" + handle->architecture +
                              "' keeps a recurrent state, which branches cannot share; expected attention layers only");
     }
-    return std::shared_ptr<const Model>(new Model(std::move(handle)));
+    std::map<std::string, Token> & control_tokens = handle->control_tokens;
+    std::shared_ptr<const Model> model(new Model(std::move(handle)));
+    for (Token token = 0; token < model->n_vocab(); ++token) {
+        if (model->is_control(token)) {
+            control_tokens.emplace(model->piece(token, true), token);
+        }
+    }
+    return model;
 }
 
 Model::Model(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) {}
@@ -181,6 +188,10 @@ std::string Model::detokenize(const std::vector<Token> & tokens, bool special) c
 bool Model::is_control(Token token) const {
     check_tokens({token});
     return llama_vocab_is_control(handle_->vocab, token);
+}
+
+const std::map<std::string, Token> & Model::control_tokens() const {
+    return handle_->control_tokens;
 }
 
 bool Model::is_end_of_generation(Token token) const {

@@ -22,6 +22,7 @@ struct Model::Handle {
     std::string path;
     std::string architecture;
     std::map<std::string, std::string> metadata;
+    std::map<std::string, Token> control_tokens;
     // llama.cpp keeps a list of adapters in the model and reads it when a context is made.
     std::mutex adapters_mutex;
 };

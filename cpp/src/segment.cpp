@@ -160,7 +160,7 @@ void Context::State::close_segment(std::shared_ptr<Segment> segment) {
     segment->logits.clear();
     trim(*segment);
     // A closed segment with one fork left only lengthens that one's chain: let the fork have its rows.
-    if (segment->children.size() == 1 && segment->n_queued() == 0) {
+    if (segment->children.size() == 1) {
         absorb_parent(*segment->children.front());
     }
 }
@@ -181,7 +181,8 @@ void Context::State::trim(Segment & segment) {
     }
 }
 
-// Moves the parent's rows into `segment`. The parent is closed and has no other fork.
+// Moves the parent's rows into `segment`. The parent is closed and has no other fork. Where it has queued rows nothing of
+// `segment` is computed yet: decode() takes the rows that are shared first.
 void Context::State::absorb_parent(Segment & segment) {
     const std::shared_ptr<Segment> parent = segment.parent;
     if (llama) {

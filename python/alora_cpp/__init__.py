@@ -1,1 +1,56 @@
-"""x"""
+"""Run intrinsics on your own machine: small activated-LoRA adapters that judge a conversation on the base model's KV cache."""
+
+from alora_cpp.adapter import Adapter
+from alora_cpp.branch import Branch
+from alora_cpp.chat import Chat
+from alora_cpp.context import Context, Counters
+from alora_cpp.errors import (
+    AdapterError,
+    AdapterMismatchError,
+    AdapterNotFoundError,
+    AloraError,
+    ArgumentError,
+    BackendError,
+    Cancelled,
+    ClosedError,
+    ContextFullError,
+    ConversionError,
+    InvocationNotFoundError,
+    ModelLoadError,
+    PositionError,
+    TokenError,
+)
+from alora_cpp.generation import GenerationStep
+from alora_cpp.intrinsic import Intrinsic
+from alora_cpp.log import set_log_sink
+from alora_cpp.model import Model
+from alora_cpp.scoring import LabelScores
+from alora_cpp.verdict import Verdict
+
+__all__ = [
+    "Adapter",
+    "AdapterError",
+    "AdapterMismatchError",
+    "AdapterNotFoundError",
+    "AloraError",
+    "ArgumentError",
+    "BackendError",
+    "Branch",
+    "Cancelled",
+    "Chat",
+    "ClosedError",
+    "Context",
+    "ContextFullError",
+    "ConversionError",
+    "Counters",
+    "GenerationStep",
+    "Intrinsic",
+    "InvocationNotFoundError",
+    "LabelScores",
+    "Model",
+    "ModelLoadError",
+    "PositionError",
+    "TokenError",
+    "Verdict",
+    "set_log_sink",
+]

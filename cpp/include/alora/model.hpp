@@ -49,6 +49,7 @@ public:
     std::string piece(Token token, bool special = false) const;
     std::string detokenize(const std::vector<Token> & tokens, bool special = false) const;
     bool is_control(Token token) const;
+    const std::map<std::string, Token> & control_tokens() const; // by their text
     bool is_end_of_generation(Token token) const;
     std::optional<Token> bos() const;
     std::optional<Token> eos() const;

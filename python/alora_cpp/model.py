@@ -1,0 +1,303 @@
+"""A base model: weights, vocabulary and metadata of one GGUF file."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from os import PathLike, fspath
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from alora_cpp import _core
+from alora_cpp.adapter import Adapter
+from alora_cpp.chat import Chat
+from alora_cpp.chat_template import ChatTemplate
+from alora_cpp.context import Context
+from alora_cpp.errors import AdapterError, AdapterNotFoundError, ArgumentError, ClosedError
+from alora_cpp.intrinsic import Intrinsic
+
+BUNDLED = Path(__file__).parent / "bundled" / "alora-tiny.gguf"
+
+
+class Model:
+    """A loaded model. Immutable but for the intrinsics it knows; shared by any number of contexts and threads."""
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        n_gpu_layers: int = -1,
+        progress: Callable[[float], bool] | None = None,
+    ) -> None:
+        """Loads a GGUF model.
+
+        Args:
+            path: The file.
+            n_gpu_layers: Layers computed on the GPU, where this build has one; negative: all.
+            progress: Told the fraction loaded now and then; returning False cancels.
+
+        Raises:
+            ModelLoadError: The file is missing, broken or of a kind that cannot be run.
+            Cancelled: `progress` said so.
+        """
+        self._loaded: _core.Model | None = _core.Model.load(
+            fspath(path), n_gpu_layers=n_gpu_layers, progress=progress
+        )
+        self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+        self._intrinsics: dict[str, Intrinsic] = {}
+
+    @classmethod
+    def bundled(cls) -> Model:
+        """The small model that comes with the package, with its intrinsics loaded."""
+        model = cls(BUNDLED)
+        for file in sorted(BUNDLED.parent.glob(f"{BUNDLED.stem}.*.gguf")):
+            model.load_intrinsic(file)
+        return model
+
+    @property
+    def _core(self) -> _core.Model:
+        if self._loaded is None:
+            raise ClosedError("the model is closed; load it again")
+        return self._loaded
+
+    def context(
+        self,
+        *,
+        n_ctx: int | None = None,
+        n_branches: int = 64,
+        n_ubatch: int = 512,
+        n_threads: int = 0,
+        kv_type: str = "f16",
+        flash_attention: bool | None = None,
+    ) -> Context:
+        """Makes a context.
+
+        Args:
+            n_ctx: KV cells that all its branches share; if not given, what the model was trained for, at most 8192.
+            n_branches: Branches open at a time, at most 255.
+            n_ubatch: Rows computed at a time.
+            n_threads: 0: one for each physical core.
+            kv_type: f32, f16, bf16 or q8_0.
+            flash_attention: Whether to use it; if not given, llama.cpp decides.
+
+        Raises:
+            ArgumentError: An option is outside its range.
+            BackendError: The buffers cannot be had.
+            ClosedError: The model is closed.
+        """
+        if n_ctx is None:
+            n_ctx = min(self.n_ctx_train, 8192)
+        elif n_ctx < 1:
+            raise ArgumentError(f"n_ctx is {n_ctx}, expected 1 or more")
+        core = _core.Context.create(
+            self._core,
+            n_ctx=n_ctx,
+            n_branches=n_branches,
+            n_ubatch=n_ubatch,
+            n_threads=n_threads,
+            kv_type=kv_type,
+            flash_attention={None: "auto", True: "on", False: "off"}[flash_attention],
+        )
+        context = Context(core, self)
+        self._contexts.add(context)
+        return context
+
+    def load_adapter(self, path: str | PathLike[str]) -> Adapter:
+        """Loads an adapter, checked against this model.
+
+        Raises:
+            AdapterError: The file is missing, broken or of a kind that cannot be run.
+            AdapterMismatchError: It was made for another base model.
+        """
+        if Path(path).is_dir():
+            raise AdapterError(f"{path} is a folder; convert it first: alora-cli convert {path} --outfile NAME.gguf")
+        return Adapter(_core.Adapter.load(self._core, fspath(path)))
+
+    def load_intrinsic(self, path: str | PathLike[str], *, name: str | None = None) -> Intrinsic:
+        """Loads an adapter and how to ask it, and makes it known to chats of this model.
+
+        Args:
+            path: The adapter's GGUF file.
+            name: What to call it; the adapter's own name if not given.
+
+        Raises:
+            AdapterError: As for `load_adapter`, or its `io.yaml` cannot be understood.
+        """
+        intrinsic = Intrinsic(self.load_adapter(path), name=name)
+        self._intrinsics[intrinsic.name] = intrinsic
+        return intrinsic
+
+    @property
+    def intrinsics(self) -> Mapping[str, Intrinsic]:
+        """The intrinsics loaded so far, by name."""
+        return self._intrinsics
+
+    def intrinsic(self, name: str) -> Intrinsic:
+        """The intrinsic of that name.
+
+        Raises:
+            AdapterNotFoundError: None of that name is loaded.
+        """
+        if name not in self._intrinsics:
+            known = ", ".join(sorted(self._intrinsics)) or "none"
+            raise AdapterNotFoundError(f"no intrinsic '{name}' is loaded; there are: {known}; use load_intrinsic(path)")
+        return self._intrinsics[name]
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]] = (),
+        *,
+        documents: Sequence[Mapping[str, str] | str] = (),
+        n_ctx: int | None = None,
+        n_threads: int = 0,
+    ) -> Chat:
+        """Begins a conversation in a context of its own.
+
+        Args:
+            messages: What was said already: mappings with `role` and `content`.
+            documents: Documents to be grounded in: text, or mappings with `text` and perhaps `title`.
+            n_ctx: As for `context`.
+            n_threads: As for `context`.
+
+        Raises:
+            ArgumentError: A message or document is not what it should be, or the model has no chat template.
+        """
+        return Chat(self.context(n_ctx=n_ctx, n_threads=n_threads), messages, documents=documents)
+
+    def tokenize(self, text: str, *, parse_special: bool = False, add_special: bool = False) -> list[int]:
+        """Text to tokens.
+
+        Args:
+            text: Any text.
+            parse_special: Whether the text of control tokens becomes those tokens; never for what a user wrote.
+            add_special: Whether to add what the model wants at the start and end of a text.
+
+        Raises:
+            ArgumentError: The text is no valid Unicode.
+        """
+        try:
+            encoded = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ArgumentError(f"the text is no valid Unicode at character {error.start}: {error.reason}") from None
+        return self._core.tokenize(encoded, parse_special=parse_special, add_special=add_special)
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Tokens to text; bytes that are no characters become U+FFFD.
+
+        Args:
+            tokens: Token ids.
+            special: Whether control tokens show as their text.
+
+        Raises:
+            TokenError: A token is not in the vocabulary.
+        """
+        return self._core.detokenize(list(tokens), special=special).decode("utf-8", errors="replace")
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The model's chat template.
+
+        Raises:
+            ArgumentError: The file has none, or it is no valid template.
+        """
+        return ChatTemplate(self)
+
+    @cached_property
+    def control_tokens(self) -> Mapping[str, int]:
+        """Control tokens by their text."""
+        return self._core.control_tokens
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token is a control token."""
+        return self._core.is_control(token)
+
+    def is_end_of_generation(self, token: int) -> bool:
+        """Whether a token ends a generated text."""
+        return self._core.is_end_of_generation(token)
+
+    @property
+    def path(self) -> Path:
+        """The GGUF file."""
+        return Path(self._core.path)
+
+    @property
+    def name(self) -> str:
+        """The name in the file (`general.name`), else the file's stem."""
+        return self.metadata.get("general.name") or self.path.stem
+
+    @property
+    def architecture(self) -> str:
+        """llama.cpp's name for it, such as `granite`."""
+        return self._core.architecture
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The file's keys, as text."""
+        return self._core.metadata
+
+    @property
+    def chat_template(self) -> str | None:
+        """The jinja text of the chat template."""
+        return self._core.chat_template
+
+    @property
+    def description(self) -> str:
+        """Architecture, size and type, in a few words."""
+        return self._core.description
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights."""
+        return self._core.n_parameters
+
+    @property
+    def size(self) -> int:
+        """Bytes of all weights."""
+        return self._core.size
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Positions that the model was trained for."""
+        return self._core.n_ctx_train
+
+    @property
+    def n_embd(self) -> int:
+        """Width of the hidden state."""
+        return self._core.n_embd
+
+    @property
+    def n_layer(self) -> int:
+        """Blocks."""
+        return self._core.n_layer
+
+    @property
+    def n_vocab(self) -> int:
+        """Tokens in the vocabulary."""
+        return self._core.n_vocab
+
+    @property
+    def bos(self) -> int | None:
+        """The token that begins a text."""
+        return self._core.bos
+
+    @property
+    def eos(self) -> int | None:
+        """The token that ends a text."""
+        return self._core.eos
+
+    def close(self) -> None:
+        """Closes the model's contexts and forgets its intrinsics; the weights go when nothing uses them any more."""
+        for context in list(self._contexts):
+            context.close()
+        self._intrinsics.clear()
+        self._loaded = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
