@@ -188,6 +188,11 @@ def _plan(folder: Path, adapter: PeftFolder, base: Base, wanted: Type, alpha: np
         }.get(projection.tensor, 0)
         a, b = _storage(pair.a, wanted), _storage(pair.b, wanted)
         interleaved = heads if base.family.interleaved_rotary else 0
+        if interleaved and (shape[0] != base.widths[projection.outputs] or shape[0] % (2 * heads)):
+            raise ConversionError(
+                f"{base.source} says {heads} heads and {base.widths[projection.outputs]} rows for"
+                f" {weight}, which has {shape[0]}; the base is damaged, download it again"
+            )
         plan.append(_Matrix(f"{weight}.lora_a", pair.a, a))
         plan.append(_Matrix(f"{weight}.lora_b", pair.b, b, float(ratio), interleaved))
     _check_complete(folder, adapter, base)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gguf
-
 from alora_cpp.errors import ConversionError
 
 from .families import (
@@ -21,6 +19,7 @@ from .families import (
     family_of_architecture,
     family_of_model_type,
 )
+from .gguf_header import read_header
 
 
 class _Keys(NamedTuple):
@@ -143,16 +142,15 @@ def _from_folder(folder: Path) -> Base:
 
 def _from_gguf(path: Path) -> Base:
     try:
-        reader = gguf.GGUFReader(path)
-        fields = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("tokenizer.")}
-        shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors}
-        tokens = reader.fields.get("tokenizer.ggml.tokens")
-        n_tokens = None if tokens is None else len(tokens.data)
-    # The reader checks little, so a damaged file surfaces as whatever numpy or Python stumble on.
-    except Exception as error:
+        header = read_header(path)
+    except OSError as error:
+        raise ConversionError(f"cannot read the base {path} ({error.strerror})") from error
+    except ValueError as error:
         raise ConversionError(
             f"{path} cannot be read as GGUF ({error}); it is damaged or of another format: download the base again"
         ) from error
+    arrays = {key: f"an array of {length}" for key, length in header.lengths.items()}
+    fields, shapes = header.values | arrays, header.shapes
     architecture = fields.get("general.architecture")
     kind = fields.get("general.type", "model")
     family = family_of_architecture(str(architecture))
@@ -164,7 +162,7 @@ def _from_gguf(path: Path) -> Base:
         )
     keys = _Keys(*(f"{architecture}.{key}" for key in _GGUF_KEYS))
     embedding = shapes.get("token_embd.weight")
-    n_vocab = n_tokens if embedding is None else embedding[0]
+    n_vocab = header.lengths.get("tokenizer.ggml.tokens") if not embedding else embedding[0]
     # The other parts of a split model hold tensors of which this part knows nothing.
     complete = fields.get("split.count", 0) in (0, 1)
     name = str(fields.get("general.name", path.stem))

@@ -80,6 +80,20 @@ def cut(file: str, keep: float) -> Callable[[Path], None]:
     return change
 
 
+def shift_offsets(entries: dict[str, Any], by: int) -> None:
+    """Moves where a header looks for every tensor's data."""
+    for name in entries.keys() - {"__metadata__"}:
+        entries[name]["data_offsets"] = [offset + by for offset in entries[name]["data_offsets"]]
+
+
+def gap_at_the_start(folder: Path) -> None:
+    """Puts bytes that belong to no tensor before the first one's."""
+    edit_header(folder, lambda entries: shift_offsets(entries, 8))
+    data = (folder / TENSORS).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    (folder / TENSORS).write_bytes(data[:start] + bytes(8) + data[start:])
+
+
 def as_pickle(folder: Path) -> None:
     """Leaves only the old format of weights."""
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
@@ -190,22 +204,17 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         header(lambda h: h[f"{Q0}.lora_A.weight"].update(shape=[4, 63])),
         r"of shape \[4, 63\] has 1024 bytes",
     ),
-    "negative shape": (header(lambda h: h[f"{Q0}.lora_A.weight"].update(shape=[-4, -64])), "-4"),
+    "negative shape": (header(lambda h: h[f"{Q0}.lora_A.weight"].update(shape=[-4, -64])), r"shape \[-4, -64\]"),
     "other type": (header(lambda h: h[f"{Q0}.lora_A.weight"].update(dtype="I32")), "type I32, exp"),
     "offset text": (
         header(lambda h: h[f"{Q0}.lora_A.weight"].update(data_offsets=["0", "1024"])),
         "is no valid safetensors file",
     ),
     "offset before": (
-        header(
-            lambda h: [
-                t.update(data_offsets=[t["data_offsets"][0] - 8, t["data_offsets"][1] - 8])
-                for k, t in h.items()
-                if k != "__metadata__"
-            ]
-        ),
+        header(lambda h: shift_offsets(h, -8)),
         "is damaged or truncated",
     ),
+    "gap at the start": (gap_at_the_start, "is damaged or truncated"),
     # What lies beside them.
     "io.yaml": (content("io.yaml", b"model: \xff"), "io.yaml is not UTF-8 .* at byte 7"),
 }
@@ -272,7 +281,7 @@ def test_base_missing(folder: Path, tmp_path: Path) -> None:
     refuse(folder, "nowhere.gguf does not exist", base=tmp_path / "nowhere.gguf")
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.001, 0.05, 0.5])
+@pytest.mark.parametrize("keep", [0.0, 0.001, 0.005, 0.012])
 def test_base_truncated(keep: float, folder: Path, base: Path) -> None:
     """Wherever it ends."""
     data = base.read_bytes()
@@ -324,19 +333,49 @@ def test_base_of_other_shapes(family: str, folder: Path) -> None:
 
 def test_base_with_fused_projections(folder: Path, base: Path) -> None:
     """The tensor is looked for, not only its shape worked out."""
+    fused = write_again(base, folder.parent / "fused.gguf", renamed=("attn_q", "attn_qkv"))
+    refuse(folder, r"has no tensor blk\.0\.attn_q\.weight", base=fused)
+
+
+@pytest.mark.parametrize("value", [[2, 2], 2.0, "2"])
+def test_base_with_odd_keys(value: object, folder: Path, base: Path) -> None:
+    """Such as a number of heads for each layer."""
+    odd = write_again(base, folder.parent / "odd.gguf", **{"llama.attention.head_count_kv": value})
+    refuse(folder, "head_count_kv = .*; expected one positive number", base=odd)
+
+
+@pytest.mark.parametrize("heads", [3, 8, 10**9])
+def test_base_that_contradicts_itself(heads: int, folder: Path, base: Path) -> None:
+    """Rows can be put in order only where the number of heads is right."""
+    odd = write_again(base, folder.parent / "odd.gguf", **{"llama.attention.head_count_kv": heads})
+    refuse(folder, f"says {heads} heads and .* rows for blk.0.attn_k.weight, which has 32", base=odd)
+
+
+@pytest.mark.parametrize("size", [2**40, 2**64 - 1])
+def test_base_with_a_damaged_count(size: int, folder: Path, base: Path) -> None:
+    """A huge count ends the reading; it does not keep it busy."""
+    data = base.read_bytes()
+    at = data.index(b"tokenizer.ggml.tokens") + len("tokenizer.ggml.tokens") + 8
+    broken = folder.parent / "broken.gguf"
+    broken.write_bytes(data[:at] + size.to_bytes(8, "little") + data[at + 8 :])
+    refuse(folder, "broken.gguf cannot be read as GGUF", base=broken)
+
+
+def write_again(base: Path, path: Path, *, renamed: tuple[str, str] = ("", ""), **changes: object) -> Path:
+    """Copies a base with other keys, or other names of tensors."""
     reader = gguf.GGUFReader(base)
-    fused = folder.parent / "fused.gguf"
-    writer = gguf.GGUFWriter(fused, "llama")
+    writer = gguf.GGUFWriter(path, "llama")
     for key, field in reader.fields.items():
         if key.startswith("llama."):
-            writer.add_key_value(key, field.contents(), field.types[0])
+            value = changes.get(key, field.contents())
+            writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
     for tensor in reader.tensors:
-        writer.add_tensor(tensor.name.replace("attn_q", "attn_qkv"), tensor.data)
+        writer.add_tensor(tensor.name.replace(*renamed), tensor.data)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    refuse(folder, "has no tensor blk.0.attn_q.weight", base=fused)
+    return path
 
 
 def test_outfile_cannot_be_written(folder: Path, base: Path) -> None:

@@ -1,0 +1,136 @@
+"""Reads what a GGUF says about itself, without its tensors' data.
+
+The `gguf` package's reader builds an array for each token and each merge, and trusts the counts in
+the file: seconds for a large vocabulary, and no end at all where a count is damaged. This one
+steps over what is not needed, and every step is checked against the file's end.
+
+The format, all little-endian: "GGUF", version (u32), number of tensors (u64), number of keys (u64);
+each key: name, type (u32), value; each tensor: name, number of dimensions (u32), dimensions (u64
+each), type (u32), offset (u64). Strings have their length (u64) before them; arrays the type of
+their elements (u32) and their number (u64).
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFValueType
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_MAX_DIMENSIONS = 4
+
+_SCALARS: dict[int, struct.Struct] = {
+    GGUFValueType.UINT8: struct.Struct("<B"),
+    GGUFValueType.INT8: struct.Struct("<b"),
+    GGUFValueType.UINT16: struct.Struct("<H"),
+    GGUFValueType.INT16: struct.Struct("<h"),
+    GGUFValueType.UINT32: struct.Struct("<I"),
+    GGUFValueType.INT32: struct.Struct("<i"),
+    GGUFValueType.FLOAT32: struct.Struct("<f"),
+    GGUFValueType.BOOL: struct.Struct("<?"),
+    GGUFValueType.UINT64: struct.Struct("<Q"),
+    GGUFValueType.INT64: struct.Struct("<q"),
+    GGUFValueType.FLOAT64: struct.Struct("<d"),
+}
+
+
+@dataclass
+class GGUFHeader:
+    """A file's keys and the shapes of its tensors.
+
+    Attributes:
+        values: Numbers, truth values and texts by key.
+        lengths: Lengths of the arrays by key.
+        shapes: Shapes by tensor, in numpy's order: [out, in] for a weight.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def read_header(path: Path) -> GGUFHeader:
+    """Reads a GGUF's header.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: It is no GGUF, or damaged or truncated inside its header.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        cursor = _Cursor(data)
+        if cursor.take(4) != _MAGIC:
+            raise ValueError("it does not begin with GGUF")
+        version = cursor.u32()
+        if version not in _VERSIONS:
+            raise ValueError(f"version {version}, expected 2 or 3")
+        n_tensors, n_keys = cursor.u64(), cursor.u64()
+        header = GGUFHeader()
+        for _ in range(n_keys):
+            _read_value(cursor, header)
+        for _ in range(n_tensors):
+            name, n_dimensions = cursor.text(), cursor.u32()
+            if n_dimensions > _MAX_DIMENSIONS:
+                raise ValueError(f"tensor {name} has {n_dimensions} dimensions")
+            sizes = [cursor.u64() for _ in range(n_dimensions)]
+            header.shapes[name] = tuple(reversed(sizes))
+            cursor.skip(4 + 8)
+        return header
+
+
+def _read_value(cursor: _Cursor, header: GGUFHeader) -> None:
+    key, kind = cursor.text(), cursor.u32()
+    if kind in _SCALARS:
+        header.values[key] = cursor.scalar(_SCALARS[kind])
+    elif kind == GGUFValueType.STRING:
+        header.values[key] = cursor.text()
+    elif kind == GGUFValueType.ARRAY:
+        element, length = cursor.u32(), cursor.u64()
+        header.lengths[key] = length
+        if element in _SCALARS:
+            cursor.skip(length * _SCALARS[element].size)
+        elif element == GGUFValueType.STRING:
+            for _ in range(length):
+                cursor.skip(cursor.u64())
+        else:
+            raise ValueError(f"{key} is an array of elements of type {element}")
+    else:
+        raise ValueError(f"{key} is of type {kind}")
+
+
+class _Cursor:
+    """A position in the file that never passes its end."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._position = 0
+
+    def skip(self, size: int) -> int:
+        """Moves on, and says where it was."""
+        start, self._position = self._position, self._position + size
+        if self._position > len(self._data):
+            raise ValueError(f"it ends at byte {len(self._data)}, in the middle of its header")
+        return start
+
+    def take(self, size: int) -> bytes:
+        start = self.skip(size)
+        return self._data[start : start + size]
+
+    def scalar(self, kind: struct.Struct) -> object:
+        return kind.unpack_from(self._data, self.skip(kind.size))[0]
+
+    def u32(self) -> int:
+        return int.from_bytes(self.take(4), "little")
+
+    def u64(self) -> int:
+        return int.from_bytes(self.take(8), "little")
+
+    def text(self) -> str:
+        return self.take(self.u64()).decode("utf-8")
