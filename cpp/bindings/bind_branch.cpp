@@ -7,11 +7,7 @@ namespace alora::python {
 namespace {
 
 py::array_t<float> logits(const Branch & branch, int rows) {
-    std::vector<float> values;
-    {
-        const py::gil_scoped_release release;
-        values = branch.logits(rows);
-    }
+    const std::vector<float> values = interruptible([&] { return branch.logits(rows); });
     const auto n_rows = static_cast<py::ssize_t>(rows);
     py::array_t<float> array({n_rows, static_cast<py::ssize_t>(values.size()) / n_rows});
     std::copy(values.begin(), values.end(), array.mutable_data());

@@ -13,20 +13,6 @@ bool signal_pending() {
     return PyErr_CheckSignals() != 0;
 }
 
-// Runs `work` without the GIL; a signal that ended it is raised in place of Cancelled.
-template <typename Work>
-void interruptible(Work && work) {
-    try {
-        const py::gil_scoped_release release;
-        work();
-    } catch (const Cancelled &) {
-        if (PyErr_Occurred() != nullptr) {
-            throw py::error_already_set();
-        }
-        throw;
-    }
-}
-
 } // namespace
 
 void bind_context(py::module_ & module) {

@@ -16,9 +16,9 @@ void bind_scoring(py::module_ & module) {
             for (const auto & [branch, labels] : queries) {
                 asked.push_back({branch, labels});
             }
-            return score(context, asked);
+            return interruptible([&] { return score(context, asked); });
         },
-        py::arg("context"), py::arg("queries"), WithoutGil());
+        py::arg("context"), py::arg("queries"));
 }
 
 } // namespace alora::python

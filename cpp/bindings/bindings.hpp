@@ -32,6 +32,20 @@ std::shared_ptr<T> freed_without_gil(std::shared_ptr<T> pointer) {
     });
 }
 
+// Runs `work` without the GIL; a signal that ended it is raised in place of Cancelled.
+template <typename Work>
+auto interruptible(const Work & work) {
+    try {
+        const py::gil_scoped_release release;
+        return work();
+    } catch (const Cancelled &) {
+        if (PyErr_Occurred() != nullptr) {
+            throw py::error_already_set();
+        }
+        throw;
+    }
+}
+
 void bind_error(py::module_ & module);
 void bind_log(py::module_ & module);
 void bind_model(py::module_ & module);

@@ -75,6 +75,9 @@ void plant(Context::State & context, const std::shared_ptr<Segment> & branch, st
         const Token last = context.tokens_of(*branch).back();
         first.segment = context.fork_segment(branch, first.position);
         first.segment->open = false;
+        if (branch->governance) {
+            context.govern(*first.segment, *branch->governance);
+        }
         context.queue(*first.segment, {last}, 1);
     }
     for (size_t i = 1; i < nodes.size(); ++i) {
