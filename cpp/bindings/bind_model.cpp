@@ -7,14 +7,14 @@ namespace alora::python {
 namespace {
 
 std::shared_ptr<Model> load(const std::string & path, int n_gpu_layers, bool use_mmap,
-                            const std::function<bool(float)> & progress) {
+                            const std::optional<std::function<bool(float)>> & progress) {
     ModelOptions options;
     options.n_gpu_layers = n_gpu_layers;
     options.use_mmap = use_mmap;
     if (progress) {
         options.progress = [&progress](float fraction) {
             const py::gil_scoped_acquire acquire;
-            return progress(fraction);
+            return (*progress)(fraction);
         };
     }
     std::shared_ptr<const Model> model;
@@ -45,10 +45,17 @@ void bind_model(py::module_ & module) {
         .def_property_readonly("bos", &Model::bos)
         .def_property_readonly("eos", &Model::eos)
         .def_property_readonly("control_tokens", &Model::control_tokens)
-        .def("tokenize", &Model::tokenize, py::arg("text"), py::kw_only(), py::arg("parse_special") = false,
-             py::arg("add_special") = false, WithoutGil())
         .def(
-            "piece", [](const Model & model, Token token, bool special) { return py::bytes(model.piece(token, special)); },
+            "tokenize",
+            [](const Model & model, const py::bytes & text, bool parse_special, bool add_special) {
+                const std::string_view view = text;
+                const py::gil_scoped_release release;
+                return model.tokenize(view, parse_special, add_special);
+            },
+            py::arg("text"), py::kw_only(), py::arg("parse_special") = false, py::arg("add_special") = false)
+        .def(
+            "piece",
+            [](const Model & model, Token token, bool special) { return py::bytes(model.piece(token, special)); },
             py::arg("token"), py::kw_only(), py::arg("special") = false)
         .def(
             "detokenize",

@@ -13,6 +13,7 @@ void bind_scoring(py::module_ & module) {
         "score",
         [](Context & context, const std::vector<Query> & queries) {
             std::vector<LabelQuery> asked;
+            asked.reserve(queries.size());
             for (const auto & [branch, labels] : queries) {
                 asked.push_back({branch, labels});
             }

@@ -18,7 +18,7 @@ namespace {
 // view of the rows, A x, B (A x), its scaling, and the addition into the product.
 constexpr uint32_t nodes_per_weight = 5;
 
-// How many adapters on all projections one ubatch has room for; more of them, or fewer on fewer projections, as it fits.
+// How many adapters on all projections one ubatch has room for; of adapters on fewer projections it holds more.
 constexpr uint32_t spare_adapters = 8;
 
 constexpr std::array<const char *, 8> adaptable_suffixes = {
@@ -26,8 +26,20 @@ constexpr std::array<const char *, 8> adaptable_suffixes = {
     ".attn_output.weight", ".ffn_gate.weight", ".ffn_up.weight", ".ffn_down.weight",
 };
 
+// Projections whose results every later row reads from the cache.
+constexpr std::array<const char *, 3> cached_suffixes = {".attn_k.weight", ".attn_v.weight", ".attn_qkv.weight"};
+
+// A masked cell still takes part in attention, with weight 0, and 0 times infinity is NaN. So where an adapter overflows
+// what it stores is kept finite (in f16 and after rotation, too): its own branch is spoiled then, and no other.
+constexpr float cached_limit = 32768.0f;
+
 bool ends_with(const std::string & text, const std::string & end) {
     return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+template <typename Suffixes>
+bool ends_with_any(const std::string & text, const Suffixes & suffixes) {
+    return std::any_of(suffixes.begin(), suffixes.end(), [&](const char * suffix) { return ends_with(text, suffix); });
 }
 
 void extend(std::vector<row_span> & spans, const row_adapter * adapter, float scale, int64_t row) {
@@ -123,13 +135,14 @@ ggml_tensor * add_row_lora(ggml_context * ctx, const row_plan & plan, const ggml
         product = ggml_acc_inplace(ctx, product, delta, product->nb[1], product->nb[2], product->nb[3],
                                    offset * product->nb[1]);
     }
+    if (!plan.tokens.empty() && ends_with_any(ggml_get_name(weight), cached_suffixes)) {
+        product = ggml_clamp(ctx, product, -cached_limit, cached_limit);
+    }
     return product;
 }
 
 bool is_adaptable(const std::string & weight_name) {
-    return weight_name.rfind("blk.", 0) == 0 &&
-           std::any_of(adaptable_suffixes.begin(), adaptable_suffixes.end(),
-                       [&](const char * suffix) { return ends_with(weight_name, suffix); });
+    return weight_name.rfind("blk.", 0) == 0 && ends_with_any(weight_name, adaptable_suffixes);
 }
 
 uint32_t adapter_nodes(const row_adapter & adapter) {
@@ -150,7 +163,7 @@ const ggml_tensor * base_weight(const llama_model & model, const std::string & n
 
 std::unique_ptr<row_adapter> make_row_adapter(const llama_model & model, llama_adapter_lora & adapter) {
     static std::atomic<uint64_t> next_id{1};
-    auto made = std::unique_ptr<row_adapter>(new row_adapter{next_id++, {}});
+    auto made = std::make_unique<row_adapter>(row_adapter{next_id++, {}});
     for (auto & [name, weight] : adapter.ab_map) {
         made->weights[model.get_tensor(name.c_str())] = {weight.a, weight.b, weight.get_scale(adapter.alpha, 1.0f)};
     }

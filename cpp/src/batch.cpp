@@ -41,8 +41,13 @@ public:
     }
 
     llama_batch get() {
-        return {static_cast<int32_t>(tokens_.size()), tokens_.data(), nullptr,        positions_.data(),
-                counts_.data(),                       pointers_.data(), outputs_.data()};
+        return {static_cast<int32_t>(tokens_.size()),
+                tokens_.data(),
+                nullptr,
+                positions_.data(),
+                counts_.data(),
+                pointers_.data(),
+                outputs_.data()};
     }
 
 private:
@@ -63,10 +68,10 @@ std::vector<Row> queued_rows(const std::vector<Segment *> & segments, std::vecto
     for (Segment * segment : segments) {
         for (int position = segment->start + segment->n_computed; position < segment->length(); ++position) {
             int group = 0;
-            if (segment->governs(position)) {
-                const graph::row_adapter & adapter = *segment->governance->adapter->handle().rows;
-                const auto added = groups.emplace(std::pair(adapter.id, segment->governance->scale),
-                                                  static_cast<int>(group_nodes.size()));
+            if (const Governance * governance = segment->governing(position)) {
+                const graph::row_adapter & adapter = *governance->adapter->handle().rows;
+                const auto added =
+                    groups.emplace(std::pair(adapter.id, governance->scale), static_cast<int>(group_nodes.size()));
                 group = added.first->second;
                 if (added.second) {
                     group_nodes.push_back(graph::adapter_nodes(adapter));

@@ -18,7 +18,7 @@ struct Branch::Handle {
     // The segment, or ClosedError. The context must be locked.
     Segment & open() const;
     // Kept logits of the segment's last rows; empty where one of them was not kept.
-    static std::vector<float> kept_logits(const Segment & segment, int rows);
+    static std::vector<float> kept_logits(const Segment & of, int rows);
     void close();
 };
 

@@ -27,7 +27,10 @@ constexpr auto interrupt_interval = std::chrono::milliseconds(50);
 
 ggml_type kv_type_of(const std::string & name) {
     const std::array<std::pair<const char *, ggml_type>, 4> types = {{
-        {"f32", GGML_TYPE_F32}, {"f16", GGML_TYPE_F16}, {"bf16", GGML_TYPE_BF16}, {"q8_0", GGML_TYPE_Q8_0},
+        {"f32", GGML_TYPE_F32},
+        {"f16", GGML_TYPE_F16},
+        {"bf16", GGML_TYPE_BF16},
+        {"q8_0", GGML_TYPE_Q8_0},
     }};
     for (const auto & [known, type] : types) {
         if (name == known) {
@@ -74,8 +77,8 @@ bool asked_to_stop(void * data) noexcept {
 
 } // namespace
 
-Context::State::State(std::shared_ptr<const Model> of, const ContextOptions & asked)
-    : model(std::move(of)), options(asked) {
+Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
+    : model(std::move(of)), options(std::move(asked)) {
     constexpr int n_ctx_limit = 1 << 26;
     check_range("n_ctx", options.n_ctx, 0, n_ctx_limit);
     check_range("n_branches", options.n_branches, 1, 255);

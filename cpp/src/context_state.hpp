@@ -26,7 +26,7 @@ struct ThreadpoolDeleter {
 
 // Locks are taken by the public classes; every function here expects the caller to hold `mutex`.
 struct Context::State : std::enable_shared_from_this<Context::State> {
-    State(std::shared_ptr<const Model> model, const ContextOptions & options);
+    State(std::shared_ptr<const Model> of, ContextOptions asked);
 
     // Segments. A handle's last reference gives the segment back, see release().
     std::shared_ptr<Segment> open_segment();

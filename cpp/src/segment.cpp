@@ -181,8 +181,8 @@ void Context::State::trim(Segment & segment) {
     }
 }
 
-// Moves the parent's rows into `segment`. The parent is closed and has no other fork. Where it has queued rows nothing of
-// `segment` is computed yet: decode() takes the rows that are shared first.
+// Moves the parent's rows into `segment`. The parent is closed and has no other fork. Where it has queued rows nothing
+// of `segment` is computed yet: decode() takes the rows that are shared first.
 void Context::State::absorb_parent(Segment & segment) {
     const std::shared_ptr<Segment> parent = segment.parent;
     if (llama) {

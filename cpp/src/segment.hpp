@@ -33,7 +33,10 @@ struct Segment {
 
     int length() const { return start + static_cast<int>(tokens.size()); }
     int n_queued() const { return static_cast<int>(tokens.size()) - n_computed; }
-    bool governs(int position) const { return governance && position >= governance->first; }
+    // Who governs the row at this position; none: base weights alone.
+    const Governance * governing(int position) const {
+        return governance && position >= governance->first ? &*governance : nullptr;
+    }
 };
 
 } // namespace alora

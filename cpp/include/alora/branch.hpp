@@ -29,14 +29,14 @@ public:
     // ArgumentError for a scale that is no finite number.
     void activate(std::shared_ptr<const Adapter> adapter, float scale = 1.0f);
 
-    // Logits of the last `rows` rows, [rows][n_vocab]. What the last decode kept is handed out; anything else is computed
-    // again on a fork that is gone afterwards. Throws PositionError if rows are queued or fewer exist.
+    // Logits of the last `rows` rows, [rows][n_vocab]. What the last decode kept is handed out; anything else is
+    // computed again on a fork that is gone afterwards. Throws PositionError if rows are queued or fewer exist.
     std::vector<float> logits(int rows = 1) const;
 
     int length() const;   // rows, queued ones too
     int n_queued() const; // rows that wait for decode()
     std::vector<Token> tokens() const;
-    std::shared_ptr<const Adapter> adapter() const;  // that governs rows appended now, or none
+    std::shared_ptr<const Adapter> adapter() const; // that governs rows appended now, or none
     std::optional<int> activation_position() const; // the first position it governs
 
     // The bytes of the KV cells this branch holds itself, without what it shares with its origin.

@@ -37,8 +37,8 @@ public:
                const GenerationOptions & options);
     ~Generation();
 
-    // Decodes what is queued and samples one token for each branch that goes on; empty when all have finished. A sampled
-    // token is appended to its branch, except one that ends the generation. Throws what decode() and append() throw.
+    // Decodes what is queued and samples one token for each branch that goes on; empty when all have finished. The
+    // tokens are appended to their branches, except one that ends a generation. Throws what decode() and append() do.
     std::vector<GenerationStep> next();
 
 private:
