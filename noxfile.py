@@ -1,0 +1,176 @@
+"""What this project does with itself: `nox` runs lint, types and tests; `nox --list` shows the rest."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+# Formatters and checkers change their minds between releases: these are the ones the code agrees with.
+# .pre-commit-config.yaml names the same versions.
+CLANG_FORMAT = "clang-format==23.1.5"
+CLANG_TIDY = "clang-tidy==23.1.4"
+MYPY = "mypy==2.4.1"
+RUFF = "ruff==0.17.6"
+STUBGEN = "pybind11-stubgen==3.0.0"
+# PyPI's torch for Linux brings gigabytes of CUDA libraries along. To be spared them, ask for a CPU build:
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu nox -s oracle
+TORCH = "torch==2.13.0"
+
+ROOT = Path(__file__).parent
+PINNED = ROOT / "third_party/llama.cpp/requirements.txt"
+HOOKS = ROOT / "third_party/llama.cpp/hooks.patch"
+BUMP = ROOT / "build/bump_llama"
+STUB = ROOT / "python/alora_cpp/_core.pyi"
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+# A second build folder compiles the same llama.cpp: with ccache installed it takes it from the first one.
+CCACHE = (
+    {
+        "CMAKE_C_COMPILER_LAUNCHER": "ccache",
+        "CMAKE_CXX_COMPILER_LAUNCHER": "ccache",
+        "CCACHE_BASEDIR": str(ROOT),
+        "CCACHE_NOHASHDIR": "1",
+    }
+    if shutil.which("ccache")
+    else {}
+)
+
+
+def configure(session: nox.Session, folder: str, *options: str) -> None:
+    """Configures a CMake build of our own, with what the Python build would have found in its isolated environment."""
+    session.install("cmake", "ninja", *PROJECT["build-system"]["requires"])
+    python = Path(session.bin) / "python"
+    session.run("cmake", "-S", ".", "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={python}", *options, env=CCACHE)
+
+
+def cpp_files(*folders: str) -> list[str]:
+    """Our own C++ files in these folders."""
+    return sorted(
+        str(file) for folder in folders for file in Path(folder).rglob("*") if file.suffix in (".cpp", ".h", ".hpp")
+    )
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Runs pytest on the installed package; arguments go to pytest."""
+    session.install(".[test]", env=CCACHE)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def oracle(session: nox.Session) -> None:
+    """Compares with PEFT and with upstream's converter, live; needs torch, the CPU build is enough."""
+    session.install(TORCH)
+    session.install(".[test,oracle]", env=CCACHE)
+    session.run("pytest", "-m", "oracle", *session.posargs)
+
+
+@nox.session
+def cpp_tests(session: nox.Session) -> None:
+    """Builds with warnings as errors and runs the C++ tests (needs doctest); arguments go to ctest."""
+    configure(session, "build/cpp_tests", "-DALORA_TESTS=ON", "-DALORA_PYTHON=OFF", "-DALORA_WERROR=ON")
+    session.run("cmake", "--build", "build/cpp_tests", env=CCACHE)
+    session.run("ctest", "--test-dir", "build/cpp_tests", "--output-on-failure", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Checks style and format of Python and C++; `nox -s lint -- --fix` puts right what can be."""
+    session.install(RUFF, CLANG_FORMAT)
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []))
+    session.run("ruff", "format", *([] if fix else ["--check"]))
+    session.run("clang-format", *(["-i"] if fix else ["--dry-run", "--Werror"]), *cpp_files("cpp", "tests/cpp"))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Checks types, strictly."""
+    session.install(MYPY, "types-PyYAML", *PROJECT["project"]["dependencies"])
+    session.run("mypy")
+    session.run("mypy", "convert")
+
+
+@nox.session
+def tidy(session: nox.Session) -> None:
+    """Runs clang-tidy over our C++; arguments are patterns of files, all of ours by default."""
+    session.install(CLANG_TIDY)
+    configure(session, "build/tidy", "-DALORA_PYTHON=ON")
+    session.run("run-clang-tidy.py", "-quiet", "-p", "build/tidy", *(session.posargs or [f"^{ROOT}/cpp/"]))
+
+
+@nox.session
+def stubs(session: nox.Session) -> None:
+    """Writes the compiled module's stub; `nox -s stubs -- --check` only says whether it is up to date."""
+    session.install(STUBGEN, RUFF)
+    session.install(".", env=CCACHE)
+    folder = session.create_tmp()
+    session.run("pybind11-stubgen", "alora_cpp._core", "--output-dir", folder, "--exit-code")
+    made = Path(folder, "alora_cpp/_core.pyi")
+    for command in ("check", "--fix-only", "--quiet"), ("format", "--quiet"):
+        session.run("ruff", *command, "--config", str(ROOT / "pyproject.toml"), str(made))
+    if "--check" not in session.posargs:
+        STUB.write_text(made.read_text())
+        return
+    there = STUB.read_text() if STUB.exists() else ""
+    if there != made.read_text():
+        session.log(
+            "".join(difflib.unified_diff(there.splitlines(True), made.read_text().splitlines(True), "there", "made"))
+        )
+        session.error(f"{STUB.relative_to(ROOT)} is not what the bindings say: run `nox -s stubs`")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Runs a benchmark: `nox -s bench -- benchmarks/fused.py ARGUMENTS`."""
+    session.install(".", env=CCACHE)
+    session.run("python", *(session.posargs or ["benchmarks/fused.py"]))
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Builds the source distribution, and a wheel from it, into dist/."""
+    session.install("build")
+    session.run("python", "-m", "build", env=CCACHE)
+
+
+@nox.session
+def bump_llama(session: nox.Session) -> None:
+    """Pins another llama-cpp-python: `nox -s bump_llama -- VERSION`; see third_party/llama.cpp/README.md."""
+    if len(session.posargs) != 1:
+        session.error("which version? nox -s bump_llama -- VERSION")
+    package = f"llama-cpp-python=={session.posargs[0]}"
+    session.install(*PROJECT["build-system"]["requires"])
+    shutil.rmtree(BUMP, ignore_errors=True)
+    fetch = ("download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--dest", str(BUMP), package)
+    session.run("python", "-m", "pip", *fetch)
+    (archive,) = BUMP.glob("*.tar.gz")
+    comment = PINNED.read_text().splitlines()[0]
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    PINNED.write_text(f"{comment}\n{package} \\\n    --hash=sha256:{digest}\n")
+
+    shutil.unpack_archive(archive, BUMP)
+    (BUMP / archive.name.removesuffix(".tar.gz") / "vendor/llama.cpp").rename(BUMP / "a")
+    shutil.copytree(BUMP / "a", BUMP / "b")
+    session.run("patch", "-p1", "--no-backup-if-mismatch", "-d", str(BUMP / "b"), "-i", str(HOOKS), external=True)
+    hooks(session)
+
+
+@nox.session(python=False)
+def hooks(session: nox.Session) -> None:
+    """Writes hooks.patch anew, from what differs between the folders that bump_llama made."""
+    files = [file.relative_to(BUMP / "b") for file in (BUMP / "b/src").rglob("*") if file.suffix in (".cpp", ".h")]
+    text = ""
+    for file in sorted(files):
+        before, after = ((BUMP / side / file).read_text().splitlines(keepends=True) for side in "ab")
+        text += "".join(difflib.unified_diff(before, after, f"a/{file}", f"b/{file}"))
+    HOOKS.write_text(text)
+    session.log(f"wrote {HOOKS.relative_to(ROOT)}; what to do next is in README.md there")
