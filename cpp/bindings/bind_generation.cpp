@@ -4,14 +4,14 @@ namespace alora::python {
 
 namespace {
 
-const char * finish_name(const GenerationStep & step) {
+std::optional<std::string> finish_name(const GenerationStep & step) {
     switch (step.finish) {
     case FinishReason::stop:
         return "stop";
     case FinishReason::length:
         return "length";
     default:
-        return nullptr;
+        return std::nullopt;
     }
 }
 

@@ -6,8 +6,8 @@ PYBIND11_MODULE(_core, module) {
     alora::python::bind_log(module);
     alora::python::bind_model(module);
     alora::python::bind_adapter(module);
+    alora::python::bind_branch(module); // before what hands branches out, so that signatures name them
     alora::python::bind_context(module);
-    alora::python::bind_branch(module);
     alora::python::bind_scoring(module);
     alora::python::bind_generation(module);
 }

@@ -105,6 +105,9 @@ std::vector<float> Branch::logits(int rows) const {
     const std::vector<Token> tokens = handle_->context->tokens_of(segment);
     const auto again = handle_->context->fork_segment(handle_->segment, segment.length() - rows);
     again->open = false;
+    if (segment.governance) {
+        handle_->context->govern(*again, *segment.governance);
+    }
     handle_->context->queue(*again, {tokens.end() - rows, tokens.end()}, rows);
     handle_->context->decode();
     return Handle::kept_logits(*again, rows);

@@ -1,4 +1,4 @@
-"""Run intrinsics on your own machine: small activated-LoRA adapters that judge a conversation on the base model's KV cache."""
+"""Run intrinsics on your own machine: small adapters that judge a conversation on the base model's KV cache."""
 
 from alora_cpp.adapter import Adapter
 from alora_cpp.branch import Branch

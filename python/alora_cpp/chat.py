@@ -184,7 +184,9 @@ class Chat:
             generated=self._generated,
         )
         held = self._trunk.tokens
-        shared = next((i for i, (a, b) in enumerate(zip(held, wanted, strict=False)) if a != b), min(len(held), len(wanted)))
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(held, wanted, strict=False)) if a != b), min(len(held), len(wanted))
+        )
         if shared < len(held):
             shorter = self._trunk.fork(shared)
             self._trunk.close()

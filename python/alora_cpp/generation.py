@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from alora_cpp import _core
 
@@ -32,4 +32,4 @@ def steps(core: _core.Generation) -> Iterator[GenerationStep]:
     """Runs a generation to its end; each round of steps is one fused pass."""
     while made := core.next():
         for step in made:
-            yield GenerationStep(step.index, step.token, step.text, step.finish)
+            yield GenerationStep(step.index, step.token, step.text, cast("FinishReason | None", step.finish))

@@ -33,7 +33,7 @@ class Intrinsic:
         self.answer: AnswerFormat = parse_answer_format(adapter.io_yaml, adapter.name)
 
     def invoke(self, trunk: Branch) -> Branch:
-        """Forks the trunk at its end and queues the invocation, governed by the adapter from where it was trained to be."""
+        """Forks the trunk at its end and queues the invocation, governed from where the adapter was trained to be."""
         fork = trunk.fork()
         tokens, offset = self.adapter.invocation_tokens, self.adapter.activation_offset
         fork.append(tokens[:offset])

@@ -42,9 +42,7 @@ class Model:
             ModelLoadError: The file is missing, broken or of a kind that cannot be run.
             Cancelled: `progress` said so.
         """
-        self._loaded: _core.Model | None = _core.Model.load(
-            fspath(path), n_gpu_layers=n_gpu_layers, progress=progress
-        )
+        self._loaded: _core.Model | None = _core.Model.load(fspath(path), n_gpu_layers=n_gpu_layers, progress=progress)
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._intrinsics: dict[str, Intrinsic] = {}
 

@@ -1,0 +1,121 @@
+"""`alora-cli run`: asks intrinsics about a conversation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from alora_cpp.cli import options, terminal
+from alora_cpp.cli.conversations import Conversation, read_conversations, read_documents
+from alora_cpp.errors import ArgumentError
+from alora_cpp.model import Model
+from alora_cpp.verdict import Verdict
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "run",
+        help="ask intrinsics about a conversation",
+        description="Ask intrinsics about a conversation: it is read once, and all of them are asked in one pass.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a GGUF file, or 'bundled'")
+    parser.add_argument("messages", metavar="MESSAGES", nargs="?", help="JSON or JSON lines file, '-' for stdin")
+    parser.add_argument("--prompt", metavar="TEXT", help="a conversation of this one user message")
+    parser.add_argument("--intrinsic", metavar="NAME[,NAME]", required=True, help="which intrinsics to ask")
+    parser.add_argument(
+        "--adapter", metavar="NAME=PATH", action="append", default=[], help="an intrinsic's adapter file (repeatable)"
+    )
+    parser.add_argument(
+        "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
+    )
+    parser.add_argument("--json", action="store_true", help="verdicts as JSON, a line for each conversation")
+    options.add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    options.show_log(arguments)
+    names = [name.strip() for name in arguments.intrinsic.split(",") if name.strip()]
+    if not names:
+        raise ArgumentError("--intrinsic names none; expected NAME[,NAME]")
+    conversations = _conversations(arguments)
+    began = time.perf_counter()
+    with options.load_model(arguments.model, arguments) as model:
+        _load_adapters(model, arguments.adapter)
+        loaded = time.perf_counter() - began
+        for conversation in conversations:
+            _judge(model, conversation, names, loaded, arguments)
+    return 0
+
+
+def _conversations(arguments: argparse.Namespace) -> list[Conversation]:
+    if (arguments.messages is None) == (arguments.prompt is None):
+        raise ArgumentError("give either a MESSAGES file (or '-') or --prompt TEXT")
+    if arguments.prompt is not None:
+        conversations = [Conversation([{"role": "user", "content": arguments.prompt}])]
+    else:
+        conversations = read_conversations(arguments.messages)
+    documents = read_documents(arguments.documents)
+    for conversation in conversations:
+        conversation.documents = [*conversation.documents, *documents]
+    return conversations
+
+
+def _load_adapters(model: Model, adapters: Sequence[str]) -> None:
+    for adapter in adapters:
+        name, equals, path = adapter.partition("=")
+        if not equals or not name or not path:
+            raise ArgumentError(f"--adapter is {adapter!r}, expected NAME=PATH")
+        model.load_intrinsic(path, name=name)
+
+
+def _judge(
+    model: Model, conversation: Conversation, names: Sequence[str], loaded: float, arguments: argparse.Namespace
+) -> None:
+    for name in names:
+        model.intrinsic(name)
+    with model.chat(
+        conversation.messages,
+        documents=conversation.documents,
+        n_ctx=arguments.ctx_size,
+        n_threads=arguments.threads,
+    ) as chat:
+        began = time.perf_counter()
+        with terminal.Progress("reading the conversation"):
+            n_tokens = chat.trunk.length
+            chat.context.decode()
+        read = time.perf_counter() - began
+        with terminal.Progress("asking"):
+            verdicts = chat.check(*names)
+    if isinstance(verdicts, Verdict):
+        verdicts = {names[0]: verdicts}
+    first = next(iter(verdicts.values()))
+    if arguments.json:
+        timings = {"load": loaded, "read": read, "check": first.timings.total}
+        plain = {name: verdict.as_dict() for name, verdict in verdicts.items()}
+        print(json.dumps({"verdicts": plain, "tokens": n_tokens, "seconds": timings}, ensure_ascii=False))
+        return
+    print(verdict_table(verdicts.values()))
+    print(
+        terminal.paint(
+            f"{first.tokens_reused} tokens reused, {first.tokens_evaluated} evaluated for the verdicts; "
+            f"model loaded in {terminal.seconds(loaded)}, conversation read in {terminal.seconds(read)}, "
+            f"intrinsics asked in {terminal.seconds(first.timings.total)}",
+            terminal.DIM,
+        )
+    )
+
+
+def verdict_table(verdicts: Any) -> str:
+    """Verdicts as a table."""
+    rows = []
+    for verdict in verdicts:
+        probability = "" if verdict.probability is None else f"{verdict.probability:.3f}"
+        value = "" if verdict.value is None else f"{verdict.value:.3f}"
+        rows.append([verdict.intrinsic, verdict.text if verdict.label is None else verdict.label, probability, value])
+    return terminal.table(["intrinsic", "answer", "probability", "value"], rows)
