@@ -29,8 +29,9 @@ constexpr std::array<const char *, 8> adaptable_suffixes = {
 // Projections whose results every later row reads from the cache.
 constexpr std::array<const char *, 3> cached_suffixes = {".attn_k.weight", ".attn_v.weight", ".attn_qkv.weight"};
 
-// A masked cell still takes part in attention, with weight 0, and 0 times infinity is NaN. So where an adapter overflows
-// what it stores is kept finite (in f16 and after rotation, too): its own branch is spoiled then, and no other.
+// A masked cell still takes part in attention, with weight 0, and 0 times infinity is NaN. So where an adapter
+// overflows what it stores is kept finite (in f16 and after rotation, too): its own branch is spoiled then, and no
+// other.
 constexpr float cached_limit = 32768.0f;
 
 bool ends_with(const std::string & text, const std::string & end) {

@@ -34,13 +34,13 @@ std::shared_ptr<const Adapter> Adapter::load(std::shared_ptr<const Model> model,
     handle->targets = std::move(file.targets);
     handle->size = file.size;
     llama_model * llama = model->handle().model.get();
-    take_last_error("");
+    take_error("");
     {
         const std::lock_guard<std::mutex> lock(model->handle().adapters_mutex);
         handle->lora = llama_adapter_lora_init(llama, path.c_str());
     }
     if (handle->lora == nullptr) {
-        throw AdapterError(path + ": " + take_last_error("llama.cpp could not load it"));
+        throw AdapterError(path + ": " + take_error("llama.cpp could not load it"));
     }
     handle->rows = graph::make_row_adapter(*llama, *handle->lora);
     return std::shared_ptr<const Adapter>(new Adapter(std::move(model), std::move(handle)));

@@ -106,7 +106,7 @@ void forget(llama_context * llama, const std::vector<Row> & rows) {
 
 int run(llama_context * llama, const std::vector<Row> & rows) {
     LlamaBatch batch(rows);
-    take_last_error("");
+    take_error("");
     try {
         return llama_decode(llama, batch.get());
     } catch (const std::exception & error) {
@@ -150,7 +150,7 @@ void Context::State::decode() {
         }
         if (status != 0) {
             throw BackendError("computing a batch of " + std::to_string(batch.size()) +
-                               " rows failed: " + take_last_error("status " + std::to_string(status)));
+                               " rows failed: " + take_error("status " + std::to_string(status)));
         }
         commit(llama.get(), batch, model->n_vocab());
         counters.rows_decoded += batch.size();

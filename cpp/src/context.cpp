@@ -109,14 +109,14 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
 
     ggml_threadpool_params pool = ggml_threadpool_params_default(options.n_threads);
     threads.reset(ggml_threadpool_new(&pool));
-    take_last_error("");
+    take_error("");
     {
         const std::lock_guard<std::mutex> lock(model->handle().adapters_mutex);
         llama.reset(llama_init_from_model(model->handle().model.get(), params));
     }
     if (!llama) {
         throw BackendError("a context of " + std::to_string(options.n_ctx) +
-                           " cells cannot be made: " + take_last_error("out of memory?"));
+                           " cells cannot be made: " + take_error("out of memory?"));
     }
     llama_attach_threadpool(llama.get(), threads.get(), threads.get());
     if (!graph::attach_lineage(*llama)) {

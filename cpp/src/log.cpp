@@ -12,7 +12,7 @@ namespace {
 
 std::mutex sink_mutex;
 std::shared_ptr<LogSink> current_sink;
-thread_local std::string last_error;
+thread_local std::string first_error;
 // GGML_LOG_LEVEL_CONT continues a line without naming its level again.
 thread_local LogLevel last_level = LogLevel::info;
 
@@ -43,8 +43,9 @@ std::string without_newline(const char * text) {
 void on_log(ggml_log_level level, const char * text, void * /*user_data*/) noexcept {
     try {
         last_level = level_of(level);
-        if (last_level == LogLevel::error) {
-            last_error = without_newline(text);
+        // The first of several says what went wrong, the others what that led to.
+        if (last_level == LogLevel::error && first_error.empty()) {
+            first_error = without_newline(text);
         }
         std::shared_ptr<LogSink> sink;
         {
@@ -75,8 +76,8 @@ void start_backend() {
     (void)started;
 }
 
-std::string take_last_error(const std::string & otherwise) {
-    std::string taken = std::exchange(last_error, {});
+std::string take_error(const std::string & otherwise) {
+    std::string taken = std::exchange(first_error, {});
     return taken.empty() ? otherwise : taken;
 }
 

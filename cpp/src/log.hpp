@@ -1,4 +1,4 @@
-// llama.cpp's log, kept from stderr, and its last error for our own messages.
+// llama.cpp's log, kept from stderr, and its errors for our own messages.
 #pragma once
 
 #include "alora/log.hpp"
@@ -10,7 +10,7 @@ namespace alora {
 // Starts the ggml backends with our log in place; cheap after the first call.
 void start_backend();
 
-// The last error line of llama.cpp on this thread since the last call, or `otherwise`.
-std::string take_last_error(const std::string & otherwise);
+// The first error line of llama.cpp on this thread since the last call, or `otherwise`.
+std::string take_error(const std::string & otherwise);
 
 } // namespace alora

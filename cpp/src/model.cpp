@@ -60,7 +60,7 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
         params.progress_callback_user_data = &progress;
     }
     auto handle = std::make_unique<Handle>();
-    take_last_error("");
+    take_error("");
     try {
         handle->model.reset(llama_model_load_from_file(path.c_str(), params));
     } catch (const std::exception & error) {
@@ -74,7 +74,7 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
     }
     if (!handle->model) {
         throw ModelLoadError(path + ": not a model that can be loaded: " +
-                             take_last_error("llama.cpp gave no reason; is it a complete GGUF file?"));
+                             take_error("llama.cpp gave no reason; is it a complete GGUF file?"));
     }
     handle->vocab = llama_model_get_vocab(handle->model.get());
     handle->path = path;

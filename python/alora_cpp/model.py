@@ -140,7 +140,9 @@ class Model:
         """
         if name not in self._intrinsics:
             known = ", ".join(sorted(self._intrinsics)) or "none"
-            raise AdapterNotFoundError(f"no intrinsic '{name}' is loaded; there are: {known}; use load_intrinsic(path)")
+            raise AdapterNotFoundError(
+                f"no intrinsic '{name}' is loaded; there are: {known}; load it with load_intrinsic(path), on the command line with --adapter NAME=PATH"
+            )
         return self._intrinsics[name]
 
     def chat(

@@ -10,7 +10,6 @@ from typing import Any
 
 from alora_cpp.cli import options, terminal
 from alora_cpp.cli.conversations import Conversation, read_conversations, read_documents
-from alora_cpp.errors import ArgumentError
 from alora_cpp.model import Model
 from alora_cpp.verdict import Verdict
 
@@ -34,7 +33,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="verdicts as JSON, a line for each conversation")
     options.add_model_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,11 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
     options.show_log(arguments)
     names = [name.strip() for name in arguments.intrinsic.split(",") if name.strip()]
     if not names:
-        raise ArgumentError("--intrinsic names none; expected NAME[,NAME]")
+        arguments.refuse("--intrinsic names none; expected NAME[,NAME]")
+    adapters = _adapters(arguments)
     conversations = _conversations(arguments)
     began = time.perf_counter()
     with options.load_model(arguments.model, arguments) as model:
-        _load_adapters(model, arguments.adapter)
+        for name, path in adapters:
+            model.load_intrinsic(path, name=name)
         loaded = time.perf_counter() - began
         for conversation in conversations:
             _judge(model, conversation, names, loaded, arguments)
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _conversations(arguments: argparse.Namespace) -> list[Conversation]:
     if (arguments.messages is None) == (arguments.prompt is None):
-        raise ArgumentError("give either a MESSAGES file (or '-') or --prompt TEXT")
+        arguments.refuse("give either a MESSAGES file (or '-') or --prompt TEXT")
     if arguments.prompt is not None:
         conversations = [Conversation([{"role": "user", "content": arguments.prompt}])]
     else:
@@ -66,12 +67,14 @@ def _conversations(arguments: argparse.Namespace) -> list[Conversation]:
     return conversations
 
 
-def _load_adapters(model: Model, adapters: Sequence[str]) -> None:
-    for adapter in adapters:
-        name, equals, path = adapter.partition("=")
-        if not equals or not name or not path:
-            raise ArgumentError(f"--adapter is {adapter!r}, expected NAME=PATH")
-        model.load_intrinsic(path, name=name)
+def _adapters(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    pairs = []
+    for adapter in arguments.adapter:
+        name, _, path = adapter.partition("=")
+        if not name or not path:
+            arguments.refuse(f"--adapter is {adapter!r}, expected NAME=PATH")
+        pairs.append((name, path))
+    return pairs
 
 
 def _judge(
