@@ -1,0 +1,71 @@
+"""Lets the tests import shared modules, however pytest was started, and gives them a tiny model with four adapters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(folder) for folder in (_HERE, _HERE.parent) if str(folder) not in sys.path]
+
+if TYPE_CHECKING:
+    from oracle.tiny_models import TinyModel
+
+    from alora_cpp import Adapter, Context, Model
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> TinyModel:
+    from tiny import make_model
+
+    return make_model("llama")
+
+
+@pytest.fixture(scope="session")
+def model_path(folder: Path, tiny_model: TinyModel) -> Path:
+    from tiny import write_gguf
+
+    return write_gguf(tiny_model, folder / "model.gguf")
+
+
+@pytest.fixture(scope="session")
+def adapter_paths(folder: Path, tiny_model: TinyModel) -> list[Path]:
+    """Files of four adapters that differ in rank, targets and weights, not in their invocation."""
+    from oracle.tiny_models import ALL_LINEAR, ATTENTION
+    from tiny import adapter_file
+
+    shapes = [(4, ALL_LINEAR), (8, ATTENTION), (4, ATTENTION), (16, ALL_LINEAR)]
+    return [
+        adapter_file(tiny_model, seed=i, rank=rank, targets=targets).write(folder / f"adapter-{i}.gguf")
+        for i, (rank, targets) in enumerate(shapes)
+    ]
+
+
+@pytest.fixture(scope="session")
+def model(model_path: Path) -> Iterator[Model]:
+    from alora_cpp import Model
+
+    with Model(model_path) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def adapters(model: Model, adapter_paths: list[Path]) -> list[Adapter]:
+    return [model.load_adapter(path) for path in adapter_paths]
+
+
+@pytest.fixture
+def context(model: Model) -> Iterator[Context]:
+    from tiny import open_exact
+
+    with open_exact(model) as context:
+        yield context

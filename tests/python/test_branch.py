@@ -1,0 +1,317 @@
+"""Branches: what they say about themselves, forks of forks, and random trees against fresh contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from tiny import INVOCATION, fresh_logits, open_exact, random_tokens
+
+from alora_cpp import (
+    Adapter,
+    AdapterError,
+    AdapterMismatchError,
+    ArgumentError,
+    Branch,
+    ClosedError,
+    Context,
+    ContextFullError,
+    Model,
+    PositionError,
+    TokenError,
+)
+
+PROMPT = random_tokens(60, 20)
+
+
+def test_a_branch_tells_its_length_tokens_and_adapter(context: Context, adapters: list[Adapter]) -> None:
+    branch = context.branch()
+    assert (branch.length, branch.tokens, branch.adapter, branch.activation_position) == (0, [], None, None)
+    branch.append(PROMPT)
+    branch.append([])
+    assert (len(branch), branch.n_queued, branch.tokens) == (20, 20, PROMPT)
+    context.decode()
+    assert branch.n_queued == 0
+    fork = branch.fork(at=12)
+    fork.activate(adapters[1])
+    fork.append(INVOCATION)
+    assert (fork.length, fork.n_queued, fork.activation_position) == (15, 3, 12)
+    assert fork.tokens == [*PROMPT[:12], *INVOCATION]
+    assert fork.adapter is adapters[1]
+    assert branch.adapter is None
+    later = fork.fork(at=14)
+    assert (later.adapter, later.activation_position) == (adapters[1], 12)
+    before = fork.fork(at=12)
+    assert (before.adapter, before.activation_position) == (None, None)
+
+
+def test_logits_of_several_rows_are_those_of_each(model: Model, context: Context) -> None:
+    branch = context.branch()
+    branch.append(PROMPT)
+    context.decode()
+    all_rows = fresh_logits(model, PROMPT)
+    last = branch.logits()
+    assert (last.shape, last.dtype) == ((model.n_vocab,), np.float32)
+    for rows in (1, 2, 7, 20):
+        several = branch.logits(rows=rows)
+        assert several.shape == (rows, model.n_vocab)
+        assert np.abs(several - all_rows[-rows:]).max() < 1e-5
+    assert np.array_equal(branch.logits(), last)
+    assert context.n_cells_used == 20
+
+
+def test_more_wanted_logits_than_one_pass_keeps(model: Model) -> None:
+    """More than 64 rows. Tried with: n_outputs_max not minded by decode."""
+    tokens = random_tokens(61, 200)
+    with open_exact(model) as context:
+        branch = context.branch()
+        branch.append(tokens)
+        context.decode()
+        assert np.abs(branch.logits(rows=200) - fresh_logits(model, tokens)).max() < 1e-5
+
+
+def test_a_fork_has_the_logits_of_the_row_it_forked_at(model: Model, context: Context) -> None:
+    branch = context.branch()
+    branch.append(PROMPT)
+    context.decode()
+    rows = context.counters.rows_decoded
+    assert np.array_equal(branch.fork().logits(), branch.logits())
+    assert context.counters.rows_decoded == rows
+    assert np.abs(branch.fork(at=7).logits() - fresh_logits(model, PROMPT)[6]).max() < 1e-5
+
+
+def test_a_fork_of_queued_rows_shares_them(model: Model, context: Context, adapters: list[Adapter]) -> None:
+    """Tried with: rows of a batch not sorted by position."""
+    trunk = context.branch()
+    forks = []
+    for i in range(4):
+        trunk.append(PROMPT[5 * i : 5 * i + 5])
+        fork = trunk.fork()
+        fork.activate(adapters[i])
+        fork.append(INVOCATION)
+        forks.append(fork)
+    context.decode()
+    assert context.counters.rows_decoded == 20 + 4 * 3
+    for i, fork in enumerate(forks):
+        alone = fresh_logits(model, fork.tokens, adapter=adapters[i], at=5 * i + 5)[-1]
+        assert np.abs(fork.logits() - alone).max() < 1e-5
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_thousand_forks_that_each_replace_the_last_use_up_nothing(
+    model: Model, context: Context, decode: bool
+) -> None:
+    """Tried with: closed segments with queued rows not absorbed, which ends after 255 forks."""
+    branch = context.branch()
+    branch.append(PROMPT)
+    tokens = list(PROMPT)
+    for i in range(1000):
+        if i % 4 == 0 and len(tokens) < 300:
+            tokens.append(5 + i % 99)
+            branch.append(tokens[-1:])
+        if decode and i % 3 == 0:
+            context.decode()
+        fork = branch.fork()
+        branch.close()
+        branch = fork
+    context.decode()
+    assert (branch.tokens, context.n_cells_used, context.n_branches) == (tokens, len(tokens), 1)
+    assert np.abs(branch.logits() - fresh_logits(model, tokens)[-1]).max() < 1e-5
+
+
+def test_a_chain_of_open_forks_reads_all_of_its_ancestors(model: Model, context: Context) -> None:
+    branches = [context.branch()]
+    branches[0].append(PROMPT)
+    for i in range(60):
+        branches.append(branches[-1].fork(at=branches[-1].length - i % 2))
+        branches[-1].append([7 + i, 8 + i])
+    context.decode()
+    for closed in (1, 30, 59, 10):
+        branches[closed].close()
+    branches[0].close()
+    last = branches[-1]
+    last.append([9])
+    context.decode()
+    assert np.abs(last.logits() - fresh_logits(model, last.tokens)[-1]).max() < 1e-5
+
+
+def test_what_a_parent_appends_later_is_not_seen(model: Model, context: Context) -> None:
+    """Tried with: lineage_table::sees ignoring `end`."""
+    trunk = context.branch()
+    trunk.append(PROMPT)
+    context.decode()
+    fork = trunk.fork()
+    trunk.append(random_tokens(62, 30))
+    context.decode()
+    fork.append([9, 10])
+    context.decode()
+    assert np.abs(fork.logits() - fresh_logits(model, [*PROMPT, 9, 10])[-1]).max() < 1e-5
+
+
+def test_cells_of_a_closed_branch_are_never_read_by_who_takes_them_over(model: Model) -> None:
+    with open_exact(model, n_ctx=64) as context:
+        trunk = context.branch()
+        trunk.append(PROMPT)
+        context.decode()
+        for i in range(50):
+            tail = random_tokens(700 + i, 1 + i % 40)
+            with trunk.fork(at=20 - i % 5) as branch:
+                branch.append(tail)
+                context.decode()
+                if i % 7 == 0:
+                    assert np.abs(branch.logits() - fresh_logits(model, branch.tokens)[-1]).max() < 1e-5
+
+
+def test_a_branch_that_is_dropped_gives_its_cells_back(context: Context) -> None:
+    branch = context.branch()
+    branch.append(PROMPT)
+    del branch
+    assert (context.n_cells_used, context.n_branches) == (0, 0)
+
+
+def test_closed_branches_say_so(context: Context, adapters: list[Adapter]) -> None:
+    with context.branch() as branch:
+        branch.append([9])
+    branch.close()
+    assert branch.closed
+    calls: list[Callable[[], object]] = [
+        lambda: branch.append([9]),
+        branch.fork,
+        lambda: branch.activate(adapters[0]),
+        branch.logits,
+        lambda: branch.length,
+        lambda: branch.tokens,
+        lambda: branch.n_queued,
+        lambda: branch.activation_position,
+        branch.kv_bytes,
+        lambda: context.score([(branch, [[9]])]),
+    ]
+    for call in calls:
+        with pytest.raises(ClosedError, match="the branch is closed"):
+            call()
+
+
+def test_what_a_branch_refuses_changes_nothing(
+    model: Model, model_path: str, context: Context, adapters: list[Adapter]
+) -> None:
+    branch = context.branch()
+    branch.append(PROMPT)
+    with pytest.raises(PositionError, match="queued"):
+        branch.logits()
+    context.decode()
+    other = Model(model_path)
+    governed = branch.fork()
+    governed.activate(adapters[0])
+    governed.append(INVOCATION)
+    refused: list[tuple[type[Exception], str, Callable[[], object]]] = [
+        (PositionError, "21", lambda: branch.fork(at=21)),
+        (PositionError, "-1", lambda: branch.fork(at=-1)),
+        (PositionError, "0 rows", lambda: branch.logits(rows=0)),
+        (PositionError, "21 rows", lambda: branch.logits(rows=21)),
+        (TokenError, "104", lambda: branch.append([9, 104])),
+        (TokenError, "-1", lambda: branch.append([-1])),
+        (ContextFullError, "2000", lambda: branch.append([9] * 2000)),
+        (ArgumentError, "scale", lambda: branch.activate(adapters[0], scale=float("nan"))),
+        (ArgumentError, "scale", lambda: branch.activate(adapters[0], scale=float("-inf"))),
+        (AdapterError, "random-0", lambda: governed.activate(adapters[1])),
+        (AdapterMismatchError, "random-0", lambda: other.context(n_ctx=64).branch().activate(adapters[0])),
+    ]
+    for error, named, call in refused:
+        with pytest.raises(error, match=named):
+            call()
+    assert (branch.tokens, branch.adapter, branch.n_queued) == (PROMPT, None, 0)
+    assert np.abs(branch.logits(rows=20) - fresh_logits(model, PROMPT)).max() < 1e-5
+
+
+def test_more_branches_than_asked_for_are_refused(model: Model) -> None:
+    with open_exact(model, n_branches=3) as context:
+        branches = [context.branch() for _ in range(3)]
+        branches[0].append(PROMPT)
+        for call in (context.branch, branches[0].fork):
+            with pytest.raises(ContextFullError, match="n_branches"):
+                call()
+        context.score([(branches[0], [[10, 11, 12], [10, 13, 14]])])  # scratch forks are no branches
+        branches[1].close()
+        assert branches[0].fork().length == 20
+
+
+def test_255_branches_decode_together(model: Model, adapters: list[Adapter]) -> None:
+    with open_exact(model, n_ctx=2048, n_branches=255) as context:
+        trunk = context.branch()
+        trunk.append(PROMPT)
+        forks = [trunk.fork(at=20 - i % 4) for i in range(254)]
+        for i, fork in enumerate(forks):
+            if i % 5:
+                fork.activate(adapters[i % 4])
+            fork.append([5 + i % 99, 6])
+        context.decode()
+        for i in (0, 1, 77, 128, 253):
+            adapter = adapters[i % 4] if i % 5 else None
+            alone = fresh_logits(model, forks[i].tokens, adapter=adapter, at=20 - i % 4)[-1]
+            assert np.abs(forks[i].logits() - alone).max() < 1e-5
+
+
+@dataclass
+class Shadow:
+    """What a branch should be, kept beside it."""
+
+    branch: Branch
+    tokens: list[int] = field(default_factory=list)
+    adapter: Adapter | None = None
+    at: int = 0
+    scale: float = 1.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_trees_equal_fresh_contexts(model: Model, adapters: list[Adapter], seed: int) -> None:
+    """Forks, appends, activations, closings and decodes in any order. Tried with: lineage_table::sees ignoring `end`,
+    spans one row early, trim leaving the cells in the cache, absorb_parent without update_lineage."""
+    random = np.random.Generator(np.random.PCG64([seed, 4000]))
+    with open_exact(model, n_ctx=2048, n_branches=24, n_ubatch=(512, 16, 3)[seed % 3]) as context:
+        live = [Shadow(context.branch())]
+        for step in range(150):
+            one = live[int(random.integers(len(live)))]
+            action = random.choice(
+                ["append", "fork", "activate", "close", "decode", "score"], p=[0.3, 0.25, 0.1, 0.15, 0.15, 0.05]
+            )
+            if action == "append":
+                tokens = [int(token) for token in random.integers(5, 104, random.integers(1, 12))]
+                one.branch.append(tokens)
+                one.tokens += tokens
+            elif action == "fork" and len(live) < 24:
+                at = int(random.integers(len(one.tokens) + 1))
+                governed = one.adapter is not None and at > one.at
+                fork = Shadow(one.branch.fork(at=at), one.tokens[:at])
+                if governed:
+                    fork.adapter, fork.at, fork.scale = one.adapter, one.at, one.scale
+                live.append(fork)
+            elif action == "activate" and one.adapter is None:
+                one.adapter, one.at = adapters[int(random.integers(4))], len(one.tokens)
+                one.scale = float(random.choice([0.5, 1.0]))
+                one.branch.activate(one.adapter, one.scale)
+            elif action == "close" and len(live) > 1:
+                live.remove(one)
+                one.branch.close()
+            elif action == "decode":
+                context.decode()
+            elif action == "score" and one.tokens:
+                context.score([(one.branch, [[10, 11], [10, 12], [13]])])
+            if step % 25 == 24:
+                compare(model, context, live)
+        compare(model, context, live)
+        for one in live:
+            one.branch.close()
+        assert (context.n_cells_used, context.n_branches) == (0, 0)
+
+
+def compare(model: Model, context: Context, live: list[Shadow]) -> None:
+    context.decode()
+    for one in live:
+        assert one.branch.tokens == one.tokens
+        assert one.branch.adapter is one.adapter
+        if one.tokens:
+            at = min(one.at, len(one.tokens))
+            alone = fresh_logits(model, one.tokens, adapter=one.adapter, at=at, scale=one.scale)
+            assert np.abs(one.branch.logits() - alone[-1]).max() < 2e-5
