@@ -141,7 +141,8 @@ class Model:
         if name not in self._intrinsics:
             known = ", ".join(sorted(self._intrinsics)) or "none"
             raise AdapterNotFoundError(
-                f"no intrinsic '{name}' is loaded; there are: {known}; load it with load_intrinsic(path), on the command line with --adapter NAME=PATH"
+                f"no intrinsic '{name}' is loaded; there are: {known}; load it with load_intrinsic(path), "
+                "on the command line with --adapter NAME=PATH"
             )
         return self._intrinsics[name]
 
