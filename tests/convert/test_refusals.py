@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -204,7 +205,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         header(lambda h: h[f"{Q0}.lora_A.weight"].update(shape=[4, 63])),
         r"of shape \[4, 63\] has 1024 bytes",
     ),
-    "negative shape": (header(lambda h: h[f"{Q0}.lora_A.weight"].update(shape=[-4, -64])), r"shape \[-4, -64\]"),
+    "negative shape": (
+        header(lambda h: h[f"{Q0}.lora_A.weight"].update(shape=[-4, -64])),
+        r"no valid .* has shape \[-4, -64\]",
+    ),
     "other type": (header(lambda h: h[f"{Q0}.lora_A.weight"].update(dtype="I32")), "type I32, exp"),
     "offset text": (
         header(lambda h: h[f"{Q0}.lora_A.weight"].update(data_offsets=["0", "1024"])),
@@ -290,6 +294,16 @@ def test_base_truncated(keep: float, folder: Path, base: Path) -> None:
     refuse(folder, "broken.gguf cannot be read as GGUF", base=broken)
 
 
+@pytest.mark.parametrize(
+    ("start", "message"), [(b"{", "does not begin with GGUF"), (b"GGUF\1", "version 1, expected 2 or 3")]
+)
+def test_base_of_another_format(start: bytes, message: str, folder: Path, base: Path) -> None:
+    """Old files of the same name, and other files."""
+    other = folder.parent / "other.gguf"
+    other.write_bytes(start + base.read_bytes()[len(start) :])
+    refuse(folder, message, base=other)
+
+
 def test_base_is_an_adapter(folder: Path, base: Path) -> None:
     """Mixing up the two files is easy."""
     adapter = convert_adapter(folder, folder.parent / "adapter.gguf", base=base)
@@ -340,14 +354,14 @@ def test_base_with_fused_projections(folder: Path, base: Path) -> None:
 @pytest.mark.parametrize("value", [[2, 2], 2.0, "2"])
 def test_base_with_odd_keys(value: object, folder: Path, base: Path) -> None:
     """Such as a number of heads for each layer."""
-    odd = write_again(base, folder.parent / "odd.gguf", **{"llama.attention.head_count_kv": value})
+    odd = write_again(base, folder.parent / "odd.gguf", changes={"llama.attention.head_count_kv": value})
     refuse(folder, "head_count_kv = .*; expected one positive number", base=odd)
 
 
 @pytest.mark.parametrize("heads", [3, 8, 10**9])
 def test_base_that_contradicts_itself(heads: int, folder: Path, base: Path) -> None:
     """Rows can be put in order only where the number of heads is right."""
-    odd = write_again(base, folder.parent / "odd.gguf", **{"llama.attention.head_count_kv": heads})
+    odd = write_again(base, folder.parent / "odd.gguf", changes={"llama.attention.head_count_kv": heads})
     refuse(folder, f"says {heads} heads and .* rows for blk.0.attn_k.weight, which has 32", base=odd)
 
 
@@ -361,7 +375,9 @@ def test_base_with_a_damaged_count(size: int, folder: Path, base: Path) -> None:
     refuse(folder, "broken.gguf cannot be read as GGUF", base=broken)
 
 
-def write_again(base: Path, path: Path, *, renamed: tuple[str, str] = ("", ""), **changes: object) -> Path:
+def write_again(
+    base: Path, path: Path, *, renamed: tuple[str, str] = ("", ""), changes: Mapping[str, object] = MappingProxyType({})
+) -> Path:
     """Copies a base with other keys, or other names of tensors."""
     reader = gguf.GGUFReader(base)
     writer = gguf.GGUFWriter(path, "llama")

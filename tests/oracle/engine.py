@@ -19,7 +19,8 @@ UBATCHES = (512, 8, 5)
 
 def make_context(model: Model, *, n_ubatch: int) -> Context:
     """Opens a context that rounds as little as possible."""
-    return model.context(n_ctx=512, n_branches=16, kv_type="f32", flash_attention=False, n_ubatch=n_ubatch)
+    # One thread: on models this small, others would only wait for it.
+    return model.context(n_ctx=512, n_branches=16, kv_type="f32", flash_attention=False, n_ubatch=n_ubatch, n_threads=1)
 
 
 def queue_prompt(context: Context, adapter: Adapter, ids: Sequence[int]) -> Branch:

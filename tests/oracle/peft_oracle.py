@@ -16,6 +16,8 @@ from oracle.cases import GENERATED
 
 def load_base(folder: Path) -> PreTrainedModel:
     """Loads a base model that transformers can read."""
+    # One thread: on models this small, others would only wait for it.
+    torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     # Generation always runs its full length. A None in a later GenerationConfig would not say so:
     # it means "as the model says".

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from peft import PeftModel
 
 from oracle import peft_oracle
@@ -34,7 +33,6 @@ _CLEAR_LEAD = 2e-3
 
 def main() -> None:
     """Computes and writes everything."""
-    torch.set_num_threads(1)
     arrays: dict[str, Any] = {"cases": [], "ids": [], "logits": [], "generated": []}
     with tempfile.TemporaryDirectory() as scratch:
         for family in FAMILIES:
