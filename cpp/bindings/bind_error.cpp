@@ -1,5 +1,7 @@
 #include "bindings.hpp"
 
+#include <cstring>
+
 namespace alora::python {
 
 namespace {
@@ -11,7 +13,11 @@ bool raise_as(const std::exception & error, const char * name) {
         return false;
     }
     const py::object type = py::module_::import("alora_cpp.errors").attr(name);
-    PyErr_SetString(type.ptr(), error.what());
+    // Names and texts from files are in messages, whatever bytes they are.
+    const char * what = error.what();
+    const auto text = py::reinterpret_steal<py::str>(
+        PyUnicode_DecodeUTF8(what, static_cast<py::ssize_t>(std::strlen(what)), "replace"));
+    PyErr_SetObject(type.ptr(), text.ptr());
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include "alora/error.hpp"
 #include "log.hpp"
 #include "model_handle.hpp"
+#include "text.hpp"
 
 #include <algorithm>
 #include <mutex>
@@ -106,10 +107,10 @@ int Adapter::find_invocation(const std::vector<Token> & tokens) const {
     }
     const auto found = std::find_end(tokens.begin(), tokens.end(), wanted.begin(), wanted.end());
     if (found == tokens.end()) {
-        throw InvocationNotFoundError("the invocation of adapter '" + name() + "' (" +
-                                      model_->detokenize(wanted, true) + ", " + std::to_string(wanted.size()) +
-                                      " tokens) is not among the " + std::to_string(tokens.size()) +
-                                      " tokens of the prompt; append adapter.invocation_tokens");
+        throw InvocationNotFoundError(
+            "the invocation of adapter '" + name() + "' (" + one_line(model_->detokenize(wanted, true)) + ", " +
+            std::to_string(wanted.size()) + " tokens) is not among the " + std::to_string(tokens.size()) +
+            " tokens of the prompt; append adapter.invocation_tokens");
     }
     return static_cast<int>(found - tokens.begin());
 }

@@ -3,6 +3,7 @@
 #include "alora/error.hpp"
 #include "model_handle.hpp"
 #include "row_lora.h"
+#include "text.hpp"
 
 #include "ggml.h"
 #include "gguf.h"
@@ -61,7 +62,7 @@ public:
 
     std::string text(const char * name) const {
         const int64_t id = key(name, GGUF_TYPE_STRING);
-        return id < 0 ? "" : gguf_get_val_str(gguf(), id);
+        return id < 0 ? "" : as_utf8(gguf_get_val_str(gguf(), id));
     }
 
 private:
@@ -73,7 +74,7 @@ private:
 std::string value_text(const gguf_context * gguf, int64_t id) {
     switch (gguf_get_kv_type(gguf, id)) {
     case GGUF_TYPE_STRING:
-        return gguf_get_val_str(gguf, id);
+        return as_utf8(gguf_get_val_str(gguf, id));
     case GGUF_TYPE_BOOL:
         return gguf_get_val_bool(gguf, id) ? "true" : "false";
     case GGUF_TYPE_UINT32:
@@ -116,11 +117,11 @@ void read_keys(const Reader & reader, const Model & model, AdapterFile & file) {
         file.name = std::filesystem::path(reader.path()).stem().string();
     }
     if (const int64_t io = reader.key("alora.io_yaml", GGUF_TYPE_STRING); io >= 0) {
-        file.io_yaml = gguf_get_val_str(gguf, io);
+        file.io_yaml = as_utf8(gguf_get_val_str(gguf, io));
     }
     for (int64_t id = 0; id < gguf_get_n_kv(gguf); ++id) {
         if (gguf_get_kv_type(gguf, id) != GGUF_TYPE_ARRAY) {
-            file.metadata[gguf_get_key(gguf, id)] = value_text(gguf, id);
+            file.metadata[as_utf8(gguf_get_key(gguf, id))] = value_text(gguf, id);
         }
     }
 }

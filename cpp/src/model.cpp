@@ -38,7 +38,7 @@ std::map<std::string, std::string> read_metadata(const llama_model * model) {
         llama_model_meta_key_by_index(model, i, key.data(), key.size());
         std::string value(static_cast<size_t>(llama_model_meta_val_str_by_index(model, i, nullptr, 0)), '\0');
         llama_model_meta_val_str_by_index(model, i, value.data(), value.size() + 1);
-        metadata[key.data()] = std::move(value);
+        metadata[as_utf8(key.data())] = as_utf8(std::move(value));
     }
     return metadata;
 }
@@ -91,7 +91,7 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
     std::shared_ptr<const Model> model(new Model(std::move(handle)));
     for (Token token = 0; token < model->n_vocab(); ++token) {
         if (model->is_control(token)) {
-            control_tokens.emplace(model->piece(token, true), token);
+            control_tokens.emplace(as_utf8(model->piece(token, true)), token);
         }
     }
     return model;
@@ -118,13 +118,13 @@ const std::map<std::string, std::string> & Model::metadata() const {
 
 std::optional<std::string> Model::chat_template() const {
     const char * text = llama_model_chat_template(handle_->model.get(), nullptr);
-    return text == nullptr ? std::nullopt : std::optional<std::string>(text);
+    return text == nullptr ? std::nullopt : std::optional<std::string>(as_utf8(text));
 }
 
 std::string Model::description() const {
     std::array<char, 256> text{};
     llama_model_desc(handle_->model.get(), text.data(), text.size());
-    return text.data();
+    return as_utf8(text.data());
 }
 
 uint64_t Model::n_parameters() const {

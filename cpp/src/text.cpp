@@ -55,6 +55,18 @@ void check_utf8(std::string_view text, const std::string & what) {
     }
 }
 
+std::string as_utf8(std::string bytes) {
+    return take_utf8(bytes, bytes.size(), true);
+}
+
+std::string one_line(const std::string & text) {
+    std::string line;
+    for (const char character : text) {
+        line += character == '\n' ? "\\n" : character == '\r' ? "\\r" : std::string(1, character);
+    }
+    return line;
+}
+
 std::string take_utf8(std::string & held, size_t count, bool at_end) {
     constexpr size_t longest_character = 4;
     std::string taken;

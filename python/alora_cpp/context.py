@@ -133,7 +133,7 @@ class Context:
             top_p=top_p,
             min_p=min_p,
             seed=seed,
-            stop=list(stop),
+            stop=generation.stop_strings(stop),
             stop_tokens=list(stop_tokens),
         )
         return generation.steps(core)

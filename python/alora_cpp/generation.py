@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from alora_cpp import _core
+from alora_cpp.errors import ArgumentError
 
 FinishReason = Literal["stop", "length"]
 
@@ -26,6 +27,24 @@ class GenerationStep:
     token: int
     text: str
     finish: FinishReason | None
+
+
+def stop_strings(stop: Sequence[str]) -> list[str]:
+    """Checks stop strings before the core sees them.
+
+    Raises:
+        ArgumentError: It is one string, whose characters would each end the text, or one of them is no valid Unicode.
+    """
+    if isinstance(stop, str):
+        raise ArgumentError(f"stop is {stop!r}, expected a list of strings")
+    for text in stop:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ArgumentError(
+                f"a stop string is no valid Unicode at character {error.start}: {error.reason}"
+            ) from None
+    return list(stop)
 
 
 def steps(core: _core.Generation) -> Iterator[GenerationStep]:
