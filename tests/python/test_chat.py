@@ -96,7 +96,9 @@ def test_edited_history_is_read_again_from_the_edit_on(bundled: Model) -> None:
         chat.check("safety")
         chat.messages[0]["content"] = "Hello there, who is she?"
         fresh.add("user", "Hello there, who is she?")
-        assert chat.check("safety").probabilities["Y"] == pytest.approx(fresh.check("safety").probabilities["Y"], abs=0.02)
+        assert chat.check("safety").probabilities["Y"] == pytest.approx(
+            fresh.check("safety").probabilities["Y"], abs=0.02
+        )
         assert chat.context.n_branches == 1
 
 

@@ -132,7 +132,9 @@ class TestFailures:
         fails(alora_cli("show", "none.gguf"), "none.gguf")
 
     def test_unknown_intrinsic(self) -> None:
-        fails(alora_cli("run", "bundled", "--prompt", "x", "--intrinsic", "nothing"), "certainty, hallucination, safety")
+        fails(
+            alora_cli("run", "bundled", "--prompt", "x", "--intrinsic", "nothing"), "certainty, hallucination, safety"
+        )
 
     @pytest.mark.parametrize("size", [0, 3, 100, 5000, 200_000])
     def test_truncated_model(self, tmp_path: Path, size: int) -> None:
