@@ -13,9 +13,8 @@ _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(folder) for folder in (_HERE, _HERE.parent) if str(folder) not in sys.path]
 
 if TYPE_CHECKING:
-    from oracle.tiny_models import TinyModel
-
     from alora_cpp import Adapter, Context, Model
+    from oracle.tiny_models import TinyModel
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle.tiny_models import ALL_LINEAR, TinyModel
-from tiny import INVOCATION, Key, Kind, adapter_file, fresh_logits, random_tokens
 
 from alora_cpp import Adapter, InvocationNotFoundError, Model
+from oracle.tiny_models import ALL_LINEAR, TinyModel
+from tiny import INVOCATION, Key, Kind, adapter_file, fresh_logits, random_tokens
 
 
 def test_an_adapter_tells_what_it_is(adapters: list[Adapter], adapter_paths: list[Path]) -> None:

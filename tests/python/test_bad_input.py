@@ -10,8 +10,6 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from oracle.tiny_models import ALL_LINEAR
-from tiny import N_VOCAB, AdapterFile, Key, Kind, adapter_file, fresh_logits, make_model, random_tokens, rewrite_gguf
 
 from alora_cpp import (
     Adapter,
@@ -24,6 +22,8 @@ from alora_cpp import (
     Model,
     ModelLoadError,
 )
+from oracle.tiny_models import ALL_LINEAR
+from tiny import N_VOCAB, AdapterFile, Key, Kind, adapter_file, fresh_logits, make_model, random_tokens, rewrite_gguf
 
 TOKENS = random_tokens(80, 12)
 INVOCATION_KEY = "adapter.alora.invocation_tokens"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from tiny import INVOCATION, fresh_logits, open_exact, random_tokens
 
 from alora_cpp import (
     Adapter,
@@ -22,6 +21,7 @@ from alora_cpp import (
     PositionError,
     TokenError,
 )
+from tiny import INVOCATION, fresh_logits, open_exact, random_tokens
 
 PROMPT = random_tokens(60, 20)
 

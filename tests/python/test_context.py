@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tiny import INVOCATION, fresh_logits, open_exact, random_tokens
 
 from alora_cpp import (
     Adapter,
@@ -24,6 +23,7 @@ from alora_cpp import (
     Model,
     set_log_sink,
 )
+from tiny import INVOCATION, fresh_logits, open_exact, random_tokens
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import INVOCATION, open_exact, random_tokens
 
 from alora_cpp import Adapter, Context, Model
+from tiny import INVOCATION, open_exact, random_tokens
 
 
 def state(context: Context) -> tuple[int, int, int]:

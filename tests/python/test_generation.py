@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import INVOCATION, fresh_logits, open_exact, random_tokens, write_byte_model
 
 from alora_cpp import (
     Adapter,
@@ -23,6 +22,7 @@ from alora_cpp import (
     Model,
     TokenError,
 )
+from tiny import INVOCATION, fresh_logits, open_exact, random_tokens, write_byte_model
 
 PROMPT = random_tokens(30, 25)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tiny import INVOCATION, Array, adapter_file, fresh_logits, make_model, open_exact, random_tokens, write_gguf
 
 from alora_cpp import Adapter, Context, Model
+from tiny import INVOCATION, Array, adapter_file, fresh_logits, make_model, open_exact, random_tokens, write_gguf
 
 PROMPT = random_tokens(1, 40)
 AT = 23

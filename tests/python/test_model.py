@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import N_VOCAB, fresh_logits, make_model, write_gguf
 
 from alora_cpp import ArgumentError, Cancelled, ClosedError, Model, TokenError
+from tiny import N_VOCAB, fresh_logits, make_model, write_gguf
 
 CONTROL = ("<|bos|>", "<|end_of_text|>", "<|pad|>", "<|start_of_role|>", "<|end_of_role|>")
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import INVOCATION, fresh_logits, open_exact, random_tokens
 
 from alora_cpp import (
     Adapter,
@@ -34,6 +33,7 @@ from alora_cpp import (
     PositionError,
     TokenError,
 )
+from tiny import INVOCATION, fresh_logits, open_exact, random_tokens
 
 PROMPT = random_tokens(1, 40)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import INVOCATION, fresh_logits, random_tokens
 
 from alora_cpp import Adapter, ArgumentError, Cancelled, Context, ContextFullError, Model, TokenError
+from tiny import INVOCATION, fresh_logits, random_tokens
 
 PROMPT = random_tokens(20, 30)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 import numpy.typing as npt
+
 from oracle.tiny_models import (
     ALL_LINEAR,
     INVOCATION,
