@@ -80,6 +80,9 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
     handle->path = path;
     handle->metadata = read_metadata(handle->model.get());
     handle->architecture = handle->metadata["general.architecture"];
+    if (llama_vocab_type(handle->vocab) == LLAMA_VOCAB_TYPE_NONE) {
+        throw ModelLoadError(path + ": it has no tokenizer, which text and control tokens need; convert it with one");
+    }
     if (llama_model_has_encoder(handle->model.get()) || !llama_model_has_decoder(handle->model.get())) {
         throw ModelLoadError(path + ": architecture '" + handle->architecture + "' is no decoder-only language model");
     }
