@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import shutil
+import sysconfig
 from pathlib import Path
 
 import nox
@@ -44,12 +46,19 @@ CCACHE = (
     else {}
 )
 
+# scikit-build-core takes the compilers that Python was built with: under the same names ccache knows their results.
+COMPILERS = {
+    name: command.split()[0]
+    for name in ("CC", "CXX")
+    if name not in os.environ and (command := sysconfig.get_config_var(name)) and shutil.which(command.split()[0])
+}
+
 
 def configure(session: nox.Session, folder: str, *options: str) -> None:
     """Configures a CMake build of our own, with what the Python build would have found in its isolated environment."""
     session.install("cmake", "ninja", *PROJECT["build-system"]["requires"])
-    python = Path(session.bin) / "python"
-    session.run("cmake", "-S", ".", "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={python}", *options, env=CCACHE)
+    command = ("cmake", "-S", ".", "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={session.bin}/python")
+    session.run(*command, *options, env=CCACHE | COMPILERS)
 
 
 def cpp_files(*folders: str) -> list[str]:
@@ -103,8 +112,9 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tidy(session: nox.Session) -> None:
     """Runs clang-tidy over our C++; arguments are patterns of files, all of ours by default."""
-    session.install(CLANG_TIDY)
-    configure(session, "build/tidy", "-DALORA_PYTHON=ON")
+    session.install(CLANG_TIDY, PYBIND11)
+    pybind11 = session.run("python", "-m", "pybind11", "--cmakedir", silent=True)
+    configure(session, "build/tidy", "-DALORA_PYTHON=ON", f"-Dpybind11_DIR={str(pybind11).strip()}")
     session.run("run-clang-tidy.py", "-quiet", "-p", "build/tidy", *(session.posargs or [f"^{ROOT}/cpp/"]))
 
 
