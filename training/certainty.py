@@ -193,7 +193,9 @@ def measure(
     answers = _open_answers(scorer, questions, seed) + _chosen_answers(scorer, questions, seed)
     curves = {}
     for group in {answer.question.group for answer in answers}:
-        known = [a for a in answers if a.question.group == group and a.drawn and not a.question.held_out]
+        # Planted answers count as well: the model draws hardly any of its least likely answers itself, and without
+        # these the curve would not reach down to where a reply is plainly wrong.
+        known = [a for a in answers if a.question.group == group and not a.question.held_out]
         curves[group] = isotonic([a.confidence for a in known], [a.right for a in known])
     measured: dict[bool, list[Measured]] = {False: [], True: []}
     for answer in answers:
