@@ -1,0 +1,179 @@
+"""Generated models and adapters to measure with: real shapes, random weights, nothing to download.
+
+    python benchmarks/models.py --cache FOLDER [--shape 1b|tiny]
+
+writes the model and eight adapters; `benchmarks/fused.py` does so by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+
+INVOCATION = (300, 301, 302, 303)
+
+_Q8 = gguf.GGMLQuantizationType.Q8_0
+_F16 = gguf.GGMLQuantizationType.F16
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a Llama model."""
+
+    name: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    feed_forward: int
+    vocab: int
+
+    @property
+    def kv(self) -> int:
+        """Values of a key or value row."""
+        return self.hidden // self.heads * self.kv_heads
+
+    def weights(self) -> Iterator[tuple[str, int, int]]:
+        """Every matrix: its name, outputs and inputs."""
+        yield "token_embd.weight", self.vocab, self.hidden
+        for layer in range(self.layers):
+            for name, outputs, inputs in (
+                ("attn_q", self.hidden, self.hidden),
+                ("attn_k", self.kv, self.hidden),
+                ("attn_v", self.kv, self.hidden),
+                ("attn_output", self.hidden, self.hidden),
+                ("ffn_gate", self.feed_forward, self.hidden),
+                ("ffn_up", self.feed_forward, self.hidden),
+                ("ffn_down", self.hidden, self.feed_forward),
+            ):
+                yield f"blk.{layer}.{name}.weight", outputs, inputs
+        yield "output.weight", self.vocab, self.hidden
+
+
+SHAPES = {
+    "1b": Shape("1b", layers=16, hidden=2048, heads=32, kv_heads=8, feed_forward=8192, vocab=32_000),
+    "tiny": Shape("tiny", layers=4, hidden=256, heads=8, kv_heads=4, feed_forward=768, vocab=1024),
+}
+
+
+def model_file(shape: Shape, cache: Path) -> Path:
+    """The path of the shape's Q8_0 model in `cache`; writes it if it is not there."""
+    path = cache / f"random-{shape.name}-q8_0.gguf"
+    return path if path.exists() else _write_model(shape, path)
+
+
+def adapter_files(shape: Shape, cache: Path, count: int, *, rank: int = 32) -> list[Path]:
+    """Paths of adapters on q, k and v in `cache`; writes those that are not there."""
+    paths = [cache / f"random-{shape.name}-r{rank}-{i}.gguf" for i in range(count)]
+    for i, path in enumerate(paths):
+        if not path.exists():
+            _write_adapter(shape, path, rank=rank, seed=i)
+    return paths
+
+
+def _write_model(shape: Shape, path: Path) -> Path:
+    unfinished = path.with_suffix(".part")
+    writer = gguf.GGUFWriter(unfinished, "llama", use_temp_file=True)
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name(f"random-{shape.name}")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_block_count(shape.layers)
+    writer.add_context_length(16_384)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_rope_dimension_count(shape.hidden // shape.heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(shape.vocab)
+    _add_tokenizer(writer, shape.vocab)
+    random = np.random.default_rng(0)
+    for name, outputs, inputs in shape.weights():
+        writer.add_tensor(name, _random_q8(random, outputs, inputs), raw_dtype=_Q8)
+    for layer in range(shape.layers):
+        for norm in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"blk.{layer}.{norm}.weight", np.ones(shape.hidden, np.float32))
+    writer.add_tensor("output_norm.weight", np.ones(shape.hidden, np.float32))
+    _finish(writer, unfinished, path)
+    return path
+
+
+def _random_q8(random: np.random.Generator, outputs: int, inputs: int) -> npt.NDArray[np.uint8]:
+    # Q8_0 by construction: blocks of 32 random bytes behind one scale, as if weights of 1/sqrt(inputs) were quantized.
+    block = np.dtype([("scale", "<f2"), ("values", "i1", 32)])
+    blocks = np.empty((outputs, inputs // 32), block)
+    blocks["scale"] = 1.0 / (73.0 * np.sqrt(inputs))
+    blocks["values"] = np.frombuffer(random.bytes(outputs * inputs), np.int8).reshape(outputs, inputs // 32, 32)
+    return blocks.view(np.uint8).reshape(outputs, -1)
+
+
+def _write_adapter(shape: Shape, path: Path, *, rank: int, seed: int) -> None:
+    unfinished = path.with_suffix(".part")
+    writer = gguf.GGUFWriter(unfinished, "llama")
+    writer.add_type("adapter")
+    writer.add_name(f"random-{seed}")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    writer.add_key_value(
+        "adapter.alora.invocation_tokens", list(INVOCATION), gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32
+    )
+    random = np.random.default_rng([seed, 1])
+    for name, outputs, inputs in shape.weights():
+        if name.split(".")[-2] in ("attn_q", "attn_k", "attn_v"):
+            a = random.standard_normal((rank, inputs), np.float32) / np.sqrt(inputs)
+            b = random.standard_normal((outputs, rank), np.float32) * (0.3 / np.sqrt(rank))
+            writer.add_tensor(f"{name}.lora_a", a.astype(np.float16), raw_dtype=_F16)
+            writer.add_tensor(f"{name}.lora_b", b.astype(np.float16), raw_dtype=_F16)
+    _finish(writer, unfinished, path)
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, vocab: int) -> None:
+    """Adds a byte-level tokenizer of single characters; most tokens are never made from text."""
+    texts = ["<|bos|>", "<|end_of_text|>", *(chr(c) for c in range(33, 127))]
+    types = [gguf.TokenType.CONTROL] * 2 + [gguf.TokenType.NORMAL] * 94
+    types += [gguf.TokenType.UNUSED] * (vocab - len(texts))
+    texts += [f"<unused{i}>" for i in range(vocab - len(texts))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(texts)
+    writer.add_token_types(types)
+    writer.add_token_merges(["! !"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+
+
+def _finish(writer: gguf.GGUFWriter, unfinished: Path, path: Path) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    unfinished.rename(path)
+
+
+def cache_folder(given: Path | None) -> Path:
+    """The folder that was asked for, or one for temporary files; made if it is not there."""
+    folder = given or Path(tempfile.gettempdir()) / "alora-benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def main() -> None:
+    """Writes the files and prints their paths."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--shape", choices=SHAPES, default="1b")
+    options = parser.parse_args()
+    shape, cache = SHAPES[options.shape], cache_folder(options.cache)
+    for path in (model_file(shape, cache), *adapter_files(shape, cache, 8)):
+        print(path, f"{path.stat().st_size / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
