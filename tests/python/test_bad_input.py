@@ -122,6 +122,7 @@ def test_a_model_is_no_adapter_and_an_adapter_no_model(
         ("llama__context_length", Key(-1.5, Kind.FLOAT32)),
         ("llama__rope__dimension_count", Key(7, Kind.UINT32)),
         ("tokenizer__ggml__model", Key("unknown", Kind.STRING)),
+        ("tokenizer__ggml__model", Key("no_vocab", Kind.STRING)),
         ("tokenizer__ggml__tokens", Key([1, 2, 3], Kind.ARRAY, Kind.UINT32)),
         ("tokenizer__ggml__tokens", Key(["a", "b"], Kind.ARRAY, Kind.STRING)),
     ],

@@ -139,6 +139,18 @@ def test_other_rows_under_other_adapters_at_every_decode_reserve_nothing(model: 
     assert not any("reallocating" in line for line in own)
 
 
+def test_a_whole_batch_under_an_adapter_fits_into_the_buffers_made_first(model: Model, adapters: list[Adapter]) -> None:
+    """Tried with: row_plan::reserve() standing for no adapter."""
+    with open_exact(model) as context:
+        before = context.counters.compute_bytes
+        branch = context.branch()
+        branch.activate(adapters[3])
+        branch.append(random_tokens(12, 512))
+        context.decode()
+        assert context.counters.compute_bytes == before
+        assert context.counters.batches == 1
+
+
 def cancel_soon(context: Context, after: float) -> threading.Thread:
     def wait_and_cancel() -> None:
         time.sleep(after)
