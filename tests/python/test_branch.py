@@ -108,10 +108,10 @@ def test_a_thousand_forks_that_each_replace_the_last_use_up_nothing(
     branch.append(PROMPT)
     tokens = list(PROMPT)
     for i in range(1000):
-        if i % 4 == 0 and len(tokens) < 300:
+        if i % 3 == 0 and len(tokens) < 330:
             tokens.append(5 + i % 99)
             branch.append(tokens[-1:])
-        if decode and i % 3 == 0:
+        if decode and i % 5 == 0:
             context.decode()
         fork = branch.fork()
         branch.close()
@@ -148,6 +148,33 @@ def test_what_a_parent_appends_later_is_not_seen(model: Model, context: Context)
     fork.append([9, 10])
     context.decode()
     assert np.abs(fork.logits() - fresh_logits(model, [*PROMPT, 9, 10])[-1]).max() < 1e-5
+
+
+def test_a_new_branch_sees_nothing_of_what_its_predecessor_shared(model: Model, context: Context) -> None:
+    """It gets the closed fork's sequence. Tried with: release() leaving the lineage."""
+    trunk = context.branch()
+    trunk.append(PROMPT)
+    trunk.fork().close()
+    begun = context.branch()
+    begun.append([9, 10])
+    context.decode()
+    assert np.abs(begun.logits() - fresh_logits(model, [9, 10])[-1]).max() < 1e-5
+
+
+def test_rows_of_a_closed_branch_that_no_fork_shares_are_free_again(model: Model) -> None:
+    """Tried with: trim without seq_rm, so that the cache is full before its cells are used."""
+    with open_exact(model, n_ctx=256) as context:
+        trunk = context.branch()
+        trunk.append(random_tokens(63, 200))
+        context.decode()
+        forks = [trunk.fork(at=10), trunk.fork(at=5)]
+        trunk.close()
+        assert context.n_cells_used == 10
+        tokens = random_tokens(64, 240)
+        forks[0].append(tokens)
+        context.decode()
+        alone = fresh_logits(model, forks[0].tokens)[-1]
+        assert np.abs(forks[0].logits() - alone).max() < 1e-5
 
 
 def test_cells_of_a_closed_branch_are_never_read_by_who_takes_them_over(model: Model) -> None:
@@ -274,7 +301,8 @@ def test_random_trees_equal_fresh_contexts(model: Model, adapters: list[Adapter]
         for step in range(150):
             one = live[int(random.integers(len(live)))]
             action = random.choice(
-                ["append", "fork", "activate", "close", "decode", "score"], p=[0.3, 0.25, 0.1, 0.15, 0.15, 0.05]
+                ["append", "fork", "begin", "activate", "close", "decode", "score"],
+                p=[0.3, 0.2, 0.05, 0.1, 0.15, 0.15, 0.05],
             )
             if action == "append":
                 tokens = [int(token) for token in random.integers(5, 104, random.integers(1, 12))]
@@ -287,6 +315,8 @@ def test_random_trees_equal_fresh_contexts(model: Model, adapters: list[Adapter]
                 if governed:
                     fork.adapter, fork.at, fork.scale = one.adapter, one.at, one.scale
                 live.append(fork)
+            elif action == "begin" and len(live) < 24:
+                live.append(Shadow(context.branch()))
             elif action == "activate" and one.adapter is None:
                 one.adapter, one.at = adapters[int(random.integers(4))], len(one.tokens)
                 one.scale = float(random.choice([0.5, 1.0]))

@@ -40,7 +40,7 @@ def resident_bytes() -> int:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
 def test_ten_thousand_checks_leave_memory_and_cells_where_they_were(model: Model, adapters: list[Adapter]) -> None:
-    """Tried with: release() keeping the segment's logits alive."""
+    """Tried with: a kilobyte kept by every release()."""
     with open_exact(model, n_ctx=256) as context:
         trunk = context.branch()
         trunk.append(random_tokens(51, 16))

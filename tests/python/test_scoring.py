@@ -16,6 +16,7 @@ LABEL_SETS: dict[str, list[list[int]]] = {
     "all tokens": [[token] for token in range(104)],
     "several tokens": [[10, 11, 12], [20, 21], [30]],
     "shared beginnings": [[10, 11, 12], [10, 11, 13], [10, 14], [15, 11, 12]],
+    "siblings that go on": [[10, 11, 12], [10, 20, 21], [10, 30, 31, 32], [10, 30, 40, 41]],
     "prefixes of one another": [[10], [10, 11], [10, 11, 12], [20]],
     "prefix after its longer label": [[10, 11, 12], [10, 12], [10]],
     "a deep chain": [list(range(10, 30)), list(range(10, 20)), [*range(10, 29), 50]],
