@@ -176,10 +176,11 @@ def bump_llama(session: nox.Session) -> None:
 @nox.session(python=False)
 def hooks(session: nox.Session) -> None:
     """Writes hooks.patch anew, from what differs between the folders that bump_llama made."""
-    files = [file.relative_to(BUMP / "b") for file in (BUMP / "b/src").rglob("*") if file.suffix in (".cpp", ".h")]
+    ours = [file for folder in ("ggml", "include", "src") for file in (BUMP / "b" / folder).rglob("*.*")]
     text = ""
-    for file in sorted(files):
-        before, after = ((BUMP / side / file).read_text().splitlines(keepends=True) for side in "ab")
-        text += "".join(difflib.unified_diff(before, after, f"a/{file}", f"b/{file}"))
+    for file in sorted(file.relative_to(BUMP / "b") for file in ours if file.suffix not in (".orig", ".rej")):
+        if (BUMP / "a" / file).read_bytes() != (BUMP / "b" / file).read_bytes():
+            before, after = ((BUMP / side / file).read_text().splitlines(keepends=True) for side in "ab")
+            text += "".join(difflib.unified_diff(before, after, f"a/{file}", f"b/{file}"))
     HOOKS.write_text(text)
     session.log(f"wrote {HOOKS.relative_to(ROOT)}; what to do next is in README.md there")
