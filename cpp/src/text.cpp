@@ -62,7 +62,13 @@ std::string as_utf8(std::string bytes) {
 std::string one_line(const std::string & text) {
     std::string line;
     for (const char character : text) {
-        line += character == '\n' ? "\\n" : character == '\r' ? "\\r" : std::string(1, character);
+        if (character == '\n') {
+            line += "\\n";
+        } else if (character == '\r') {
+            line += "\\r";
+        } else {
+            line += character;
+        }
     }
     return line;
 }
