@@ -70,7 +70,9 @@ def test_an_adapter_cut_short_anywhere_is_refused(model: Model, adapter_paths: l
     content = adapter_paths[0].read_bytes()
     for size in offsets(len(content)):
         (tmp_path / "cut.gguf").write_bytes(content[:size])
-        assert "cut.gguf" in message(AdapterError, lambda: model.load_adapter(tmp_path / "cut.gguf"))
+        text = message(AdapterError, lambda: model.load_adapter(tmp_path / "cut.gguf"))
+        assert "cut.gguf" in text
+    assert "cut short" in text
 
 
 def test_flipped_bytes_in_an_adapters_header_never_take_the_process_down(

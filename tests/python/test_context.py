@@ -23,7 +23,7 @@ from alora_cpp import (
     Model,
     set_log_sink,
 )
-from tiny import INVOCATION, fresh_logits, open_exact, random_tokens
+from tiny import INVOCATION, Array, fresh_logits, open_exact, random_tokens
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_cells_are_counted_and_given_back(context: Context) -> None:
 
 
 def test_graphs_are_reused_while_an_adapter_generates(context: Context, adapters: list[Adapter]) -> None:
-    """Tried with: allow_reuse never true where the plan has spans."""
+    """Tried with: allow_reuse false wherever the plan has spans."""
     branch = context.branch()
     branch.append(random_tokens(5, 20))
     branch.activate(adapters[0])
@@ -102,46 +102,43 @@ def test_graphs_are_reused_while_an_adapter_generates(context: Context, adapters
 
 
 def test_other_rows_under_other_adapters_at_every_decode_reserve_nothing(model: Model, adapters: list[Adapter]) -> None:
-    """A hundred decodes, no two with the same plan. Tried with: `rows` left out of allow_reuse (wrong logits), and
-    without the worst case in the reserved graph (buffers grow)."""
+    """A hundred decodes, ten of each shape in a row under ever other adapters. Tried with: `rows` left out of
+    allow_reuse, so that a graph serves the adapters of the decode before."""
     lines: list[str] = []
+    wanted: list[tuple[Array, list[int], Adapter | None, float]] = []
     with open_exact(model, n_ctx=2048) as context:
         trunk = context.branch()
         trunk.append(random_tokens(6, 50))
         context.decode()
-        sizes = [context.counters.compute_bytes]
+        sizes = {context.counters.compute_bytes}
         set_log_sink(lambda _, line: lines.append(line))
         try:
             for i in range(100):
-                asked: list[tuple[Branch, Adapter | None, list[int]]] = []
-                for k in range(1 + i % 4):
-                    branch, tail = trunk.fork(), random_tokens(100 * i + k, 1 + (i + k) % 5)
-                    adapter = adapters[(i + k) % 4] if (i + k) % 5 else None
-                    if adapter:
-                        branch.activate(adapter, scale=1.0 + (i % 3) / 2)
-                    branch.append(tail)
-                    asked.append((branch, adapter, tail))
+                asked: list[tuple[Branch, Adapter | None, float]] = []
+                for k in range(1 + i // 10 % 4):
+                    branch, adapter, scale = trunk.fork(), None, 1.0 + i % 3 / 2
+                    if (i + k) % 5:
+                        adapter = adapters[(i + k) % 4]
+                        branch.activate(adapter, scale=scale)
+                    branch.append(random_tokens(100 * i + k, 1 + k))
+                    asked.append((branch, adapter, scale))
                 context.decode()
-                sizes.append(context.counters.compute_bytes)
-                if i % 10 == 0:
-                    for branch, adapter, tail in asked:
-                        tokens = [*trunk.tokens, *tail]
-                        alone = fresh_logits(model, tokens, adapter=adapter, at=50, scale=1.0 + (i % 3) / 2)
-                        assert np.abs(branch.logits() - alone[-1]).max() < 1e-5
-                for branch, *_ in asked:
+                sizes.add(context.counters.compute_bytes)
+                for branch, adapter, scale in asked:
+                    wanted.append((branch.logits(), branch.tokens, adapter, scale))
                     branch.close()
         finally:
             set_log_sink(None)
-    own = [line for line in lines if "reserving" in line or "reallocating" in line]
-    assert len(set(sizes)) == 1
-    # fresh_logits makes contexts of its own, 25 of them; each reserves once.
-    assert sum("reserving ..." in line for line in own) <= sum(1 + i % 4 for i in range(0, 100, 10))
-    assert not any("reallocating" in line for line in own)
+    assert len(sizes) == 1
+    assert not [line for line in lines if "reserving" in line or "reallocating" in line]
+    for logits, tokens, adapter, scale in wanted[::7]:
+        assert np.abs(logits - fresh_logits(model, tokens, adapter=adapter, at=50, scale=scale)[-1]).max() < 1e-5
 
 
 def test_a_whole_batch_under_an_adapter_fits_into_the_buffers_made_first(model: Model, adapters: list[Adapter]) -> None:
-    """Tried with: row_plan::reserve() standing for no adapter."""
-    with open_exact(model) as context:
+    """Tried with: the worst case standing for no adapter."""
+    # Few cells and no scores of attention in memory: what an adapter takes is not hidden behind those.
+    with model.context(n_ctx=512, n_threads=1, flash_attention=True) as context:
         before = context.counters.compute_bytes
         branch = context.branch()
         branch.activate(adapters[3])
@@ -196,7 +193,7 @@ def test_cancelling_an_idle_context_cancels_the_next_decode_only(context: Contex
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("call", ["decode", "score", "generate", "logits"])
 def test_ctrl_c_ends_any_long_call_as_keyboard_interrupt(model: Model, call: str) -> None:
-    """Tried with: `interruptible` left out of the binding (Cancelled comes instead)."""
+    """Tried with: `interruptible` left out of the binding (RuntimeError comes instead)."""
     with open_exact(model, n_ctx=12_288) as context:
         branch = context.branch()
         branch.append(random_tokens(8, 8000))

@@ -67,7 +67,7 @@ def test_greedy_is_the_argmax_of_the_logits_step_by_step(
 def test_several_branches_at_once_give_what_each_gives_alone(
     model: Model, context: Context, adapters: list[Adapter]
 ) -> None:
-    """Branches under four adapters and of base, of different lengths. Tried with: spans of adapters not sorted."""
+    """Branches under four adapters and of base, of different lengths. Tried with: spans not cut between adapters."""
 
     def make(into: Context, i: int) -> Branch:
         branch = begin(into, random_tokens(40 + i, 5 + 3 * i))
@@ -235,7 +235,6 @@ def test_generation_can_go_on_where_it_ended(context: Context) -> None:
 
 
 def test_a_full_context_ends_generation_and_leaves_the_branch(model: Model) -> None:
-    """Tried with: the check for free cells left out of next(), so that a token is sampled and lost."""
     with open_exact(model, n_ctx=len(PROMPT) + 5) as context:
         branch = begin(context)
         made: list[list[int]] = [[]]
@@ -248,6 +247,7 @@ def test_a_full_context_ends_generation_and_leaves_the_branch(model: Model) -> N
 
 
 def test_two_branches_that_do_not_both_fit_lose_no_token(model: Model) -> None:
+    """Tried with: the check for free cells left out of next(), so that a token is sampled and lost."""
     with open_exact(model, n_ctx=2 * len(PROMPT) + 3) as context:
         branches = [begin(context), begin(context)]
         made: list[list[int]] = [[], []]

@@ -42,7 +42,7 @@ def test_rows_before_the_activation_are_base_rows_and_rows_from_it_on_are_not(
 
 
 def test_an_adapter_adds_scale_times_b_a_to_its_weights(folder: Path, model: Model, context: Context) -> None:
-    """Compared with a model into which the same matrices were merged. Tried with: the scale left out."""
+    """Compared with a model into which the same matrices were merged. Tried with: each of the two scales left out."""
     tiny = make_model("llama")
     file = adapter_file(tiny, seed=7)
     adapter = model.load_adapter(file.write(folder / "merge.gguf"))
@@ -64,7 +64,7 @@ def test_an_adapter_adds_scale_times_b_a_to_its_weights(folder: Path, model: Mod
 def test_kv_made_under_an_adapter_is_read_by_no_other_branch_though_tokens_are_equal(
     model: Model, adapters: list[Adapter], context: Context
 ) -> None:
-    """Tried with: lineage_table::sees ignoring `end`, and forks that share whatever cells have their positions."""
+    """Tried with: lineage_table::sees ignoring `end`, and every cell of an early position seen."""
     tail = [*INVOCATION, *random_tokens(2, 9)]
     trunk = context.branch()
     trunk.append(PROMPT)
@@ -141,7 +141,7 @@ def test_a_fused_batch_gives_each_row_what_it_gets_alone(model: Model, adapters:
 
 
 def test_an_ordinary_lora_governs_from_the_first_row(folder: Path, model: Model, context: Context) -> None:
-    """Tried with: `first` ignored in row_table::plan (this test stays green, the crossing one turns red)."""
+    """It has no invocation, and says so."""
     adapter = model.load_adapter(adapter_file(make_model("llama"), invocation=None).write(folder / "lora.gguf"))
     assert adapter.invocation_tokens == ()
     branch = context.branch()

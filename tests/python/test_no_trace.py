@@ -122,8 +122,7 @@ def test_two_hundred_checks_errors_and_cancellations_leave_no_trace(
 ) -> None:
     """The trunk grows all the while, and is compared to the bit with one in a context that never forked.
 
-    Tried with: rows of a cancelled batch left in the cache, trim without seq_rm, close leaving the adapter in the row
-    table.
+    Tried with: forks that take their parent's cells for themselves.
     """
     stranger = Model(model_path).load_adapter(adapter_paths[0])
     with open_exact(model, n_ctx=2048, n_ubatch=64) as context, open_exact(model, n_ctx=2048, n_ubatch=64) as quiet:

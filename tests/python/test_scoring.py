@@ -78,7 +78,6 @@ def test_scores_equal_brute_force(model: Model, context: Context, adapters: list
 
 
 def test_all_queries_are_scored_in_one_pass(context: Context, adapters: list[Adapter]) -> None:
-    """Tried with: one decode a query."""
     trunk = context.branch()
     trunk.append(PROMPT)
     context.decode()
