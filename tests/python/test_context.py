@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -190,7 +190,16 @@ def test_cancelling_an_idle_context_cancels_the_next_decode_only(context: Contex
     assert branch.n_queued == 0
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler; a shell starts background jobs with the signal ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("call", ["decode", "score", "generate", "logits"])
 def test_ctrl_c_ends_any_long_call_as_keyboard_interrupt(model: Model, call: str) -> None:
     """Tried with: `interruptible` left out of the binding (RuntimeError comes instead)."""

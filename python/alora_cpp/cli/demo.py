@@ -41,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
         loaded = terminal.seconds(time.perf_counter() - began)
         note(f"{model.name}: {model.description}, intrinsics {names}; loaded in {loaded}")
         with model.chat(documents=[DOCUMENT]) as chat:
-            say("document", DOCUMENT["text"])
             converse(chat)
             counters, trunk = chat.context.counters, chat.trunk.length
             note(
@@ -54,8 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def converse(chat: Chat) -> None:
     """Two turns, judged as they come."""
+    say("document", DOCUMENT["text"])
     say("user", QUESTION)
     chat.add("user", QUESTION)
+    began = time.perf_counter()
+    length = chat.trunk.length
+    chat.context.decode()
+    note(f"    {length} tokens read in {terminal.seconds(time.perf_counter() - began)}")
     judge(chat, "safety")
     print(terminal.paint("assistant  ", terminal.CYAN), end="", flush=True)
     for piece in chat.reply(max_tokens=48):
