@@ -2,6 +2,7 @@
 
 #include "alora/error.hpp"
 #include "log.hpp"
+#include "model_file.hpp"
 #include "model_handle.hpp"
 #include "text.hpp"
 
@@ -51,6 +52,7 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
     if (!std::filesystem::is_regular_file(path, ignored)) {
         throw ModelLoadError(path + ": no such file; expected a GGUF model");
     }
+    check_model_file(path);
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = options.n_gpu_layers;
     params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;

@@ -32,7 +32,8 @@ class Branch:
     def fork(self, at: int | None = None) -> Branch:
         """A new branch that shares this one's rows before a position, in constant time and without copying KV.
 
-        A fork taken behind the activation position stays governed by the adapter.
+        A fork that shares rows governed by an adapter stays governed by it; one taken at or before the activation
+        position is not.
 
         Args:
             at: The first position that is not shared; the branch's length if not given.

@@ -18,7 +18,7 @@ class GenerationStep:
 
     Attributes:
         index: Which of the branches.
-        token: The token. It was appended to its branch, unless it ended the generation.
+        token: The token. It was appended to its branch, unless it is an end of generation or a stop token.
         text: Text that is certain now: whole characters; may be empty, or more than this token's.
         finish: Why the branch is done: `stop` (end of generation, stop token or string) or `length`; None if it is not.
     """

@@ -127,6 +127,7 @@ def test_a_model_is_no_adapter_and_an_adapter_no_model(
         ("tokenizer__ggml__model", Key("no_vocab", Kind.STRING)),
         ("tokenizer__ggml__tokens", Key([1, 2, 3], Kind.ARRAY, Kind.UINT32)),
         ("tokenizer__ggml__tokens", Key(["a", "b"], Kind.ARRAY, Kind.STRING)),
+        ("tokenizer__ggml__tokens", Key(["a"] * N_VOCAB, Kind.ARRAY, Kind.STRING)),
     ],
 )
 def test_a_model_whose_keys_are_wrong_is_refused(model_path: Path, tmp_path: Path, key: str, value: Key | None) -> None:

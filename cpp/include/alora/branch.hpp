@@ -21,7 +21,8 @@ public:
     void append(const std::vector<Token> & tokens, int n_logits = 1);
 
     // A new branch that shares this one's rows before position `at` (its whole length if not given). Takes constant
-    // time and no KV memory. Throws PositionError, ContextFullError.
+    // time and no KV memory. It is governed by this one's adapter if it shares rows that the adapter governs. Throws
+    // PositionError, ContextFullError.
     std::shared_ptr<Branch> fork(std::optional<int> at = {}) const;
 
     // From here on the adapter governs this branch's rows, with its weights multiplied by `scale`. Throws

@@ -38,7 +38,8 @@ public:
     ~Generation();
 
     // Decodes what is queued and samples one token for each branch that goes on; empty when all have finished. The
-    // tokens are appended to their branches, except one that ends a generation. Throws what decode() and append() do.
+    // tokens are appended to their branches, except the model's own ends of generation and stop tokens. Throws what
+    // decode() and append() do.
     std::vector<GenerationStep> next();
 
 private:
