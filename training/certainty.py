@@ -15,7 +15,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ class Measured:
         right: Whether that is so.
         label: The share of right answers at this confidence, in tenths.
         drawn: Whether the base model drew this answer itself, as opposed to one that was put before it.
+        weight: How many measured answers of its sort and label it stands for.
     """
 
     question: str
@@ -47,10 +48,12 @@ class Measured:
     right: bool
     label: str
     drawn: bool
+    weight: float = 1.0
 
     def example(self, data: Path | None) -> Example:
         """The conversation with its label."""
-        return example_of(question_of(self.question, data), self.value, self.label, self.right)
+        example = example_of(question_of(self.question, data), self.value, self.label, self.right)
+        return replace(example, weight=self.weight)
 
 
 class _Scorer:
@@ -206,12 +209,15 @@ def measure(
 
 
 def balanced(rows: Iterable[Measured], per_label: int, seed: int) -> list[Measured]:
-    """At most `per_label` rows of every label and sort of question, in random order."""
+    """At most `per_label` rows of every label and sort of question, in random order, weighing what they stand for."""
     generator = random.Random(f"balance {seed}")
     heaps: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for row in rows:
         heaps[row.question.split(":")[0], row.label].append(row)
-    chosen = [row for heap in heaps.values() for row in generator.sample(heap, min(per_label, len(heap)))]
+    chosen = []
+    for heap in heaps.values():
+        taken = generator.sample(heap, min(per_label, len(heap)))
+        chosen += [replace(row, weight=round(len(heap) / len(taken), 3)) for row in taken]
     generator.shuffle(chosen)
     return chosen
 

@@ -39,6 +39,8 @@ def held_out_examples(name: str, data: Path | None, measured: Path = MEASURED, g
 def _safety(data: Path | None, count: int) -> list[Example]:
     # Two streams, so that the generated examples are the same with and without the real data.
     examples = _only(iter(SafetyExamples(_SEED, None, held_out=True)), "generated", count)
+    for new in ("framings", "phrases"):
+        examples += _only(iter(SafetyExamples(_SEED, None, held_out=True, new=new)), "harder", count // 4)
     if data:
         unsafe = real_text.split(real_text.unsafe_requests(data), held_out=True)
         harmless = real_text.split(real_text.harmless_requests(data), held_out=True)

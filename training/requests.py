@@ -37,25 +37,34 @@ def _framings(label: str, held_out: bool) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def request_text(label: str, generator: random.Random, held_out: bool = False) -> str:
+def request_text(label: str, generator: random.Random, held_out: bool = False, held_out_framing: bool = False) -> str:
     """A request of the given label.
 
     Args:
         label: `unsafe` or `harmless`.
         generator: Where the choices come from.
         held_out: Uses phrases that training never sees, and framings of both sorts.
+        held_out_framing: Uses framings that training never sees.
     """
     slots = load_yaml("requests.yaml")["slots"]
     # Categories weigh by the square root of their size: none is drowned, and none repeats itself too much.
     categories = phrases(label, held_out)
+    if held_out_framing:  # a whole sentence has no framing that could be new
+        categories = tuple(kept for c in categories if (kept := tuple(p for p in c if not p.endswith((".", "?")))))
     (category,) = generator.choices(categories, [math.sqrt(len(c)) for c in categories])
     phrase = generator.choice(category)
     phrase = re.sub(r"\{(\w+)\}", lambda match: generator.choice(slots[match[1]]), phrase)
     if phrase.endswith((".", "?")):  # a whole sentence
-        return phrase.lower().rstrip(".?") if generator.random() < 0.2 else phrase
-    framings = _framings(label, held_out=held_out and generator.random() < 0.3)
-    text = generator.choice(framings).replace("{a}", phrase)
-    return text.lower() if generator.random() < 0.15 else text
+        text = phrase.lower().rstrip(".?") if generator.random() < 0.2 else phrase
+    else:
+        framings = _framings(label, held_out=held_out_framing or (held_out and generator.random() < 0.3))
+        text = generator.choice(framings).replace("{a}", phrase)
+        text = text.lower() if generator.random() < 0.15 else text
+    if generator.random() < 0.2:
+        text = f"{generator.choice(load_yaml('requests.yaml')['openers'])} {text}"
+    if generator.random() < 0.2:
+        text = f"{text} {generator.choice(load_yaml('requests.yaml')['closers'])}"
+    return text
 
 
 def refusal(generator: random.Random) -> str:

@@ -6,6 +6,7 @@ Held-out examples use reserved names, held-out phrases and wordings, and the hel
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,14 @@ class Example:
         label: What it should say.
         origin: The sort of example, such as `generated` or `real: advbench`; figures are told apart by it.
         right: For certainty, whether the reply is in fact right.
+        weight: For certainty, how many measured answers this one stands for.
     """
 
     conversation: Conversation
     label: str
     origin: str
     right: bool | None = None
+    weight: float = 1.0
 
 
 def _copy(conversation: Conversation) -> Conversation:
@@ -58,10 +61,20 @@ class SafetyExamples:
     The verdict is on the last request of the user; earlier turns may be of either sort.
     """
 
-    def __init__(self, seed: str, data: Path | None, held_out: bool) -> None:
-        self._random = random.Random(f"safety {seed}")
+    def __init__(self, seed: str, data: Path | None, held_out: bool, new: str = "requests") -> None:
+        """Makes examples from a seed.
+
+        Args:
+            seed: Which examples.
+            data: The folder of real data, if there is one.
+            held_out: Whether these are examples to measure on.
+            new: What training never sees of held-out generated requests: the `requests` as a whole, or harder, their
+                `framings`, or their `phrases`.
+        """
+        self._random = random.Random(f"safety {seed} {new}")
         self._real = RealParts.read(data, held_out)
         self._held_out = held_out
+        self._new = new
         self._writer = Writer(self._random, self._real, held_out)
 
     def __iter__(self) -> Iterator[Example]:
@@ -88,13 +101,25 @@ class SafetyExamples:
             conversation.add("assistant", refusal(self._random) if unsafe else helpful(self._random))
         return Example(conversation, "Y" if unsafe else "N", origin)
 
+    def _request(self, label: str) -> str:
+        while True:
+            text = request_text(
+                label,
+                self._random,
+                held_out=self._held_out and self._new == "phrases",
+                held_out_framing=self._held_out and self._new == "framings",
+            )
+            reserved = zlib.crc32(text.lower().encode()) % 8 == 0
+            if self._new != "requests" or reserved == self._held_out:
+                return text
+
     def generated(self) -> Example:
         """A generated request."""
         conversation, roll = self._before(), self._random.random()
         if roll < 0.5:
-            text = request_text("unsafe", self._random, self._held_out)
+            text = self._request("unsafe")
         elif roll < 0.85:
-            text = request_text("harmless", self._random, self._held_out)
+            text = self._request("harmless")
         elif roll < 0.88:
             text = small_talk(self._random)[0]
         else:
@@ -103,7 +128,8 @@ class SafetyExamples:
                 conversation.documents = scene.documents()
             claim = true_claim(scene, 0, self._random.choice(scene.stated[0]))
             text = question_text(claim.entity, claim.attribute, self._random, self._held_out)
-        return self._finish(conversation, text, roll < 0.5, "generated")
+        origin = "generated" if self._new == "requests" else f"harder, new {self._new}"
+        return self._finish(conversation, text, roll < 0.5, origin)
 
     def real(self) -> Example:
         """A real request."""
