@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     with Model.bundled() as model:
         names = ", ".join(sorted(model.intrinsics))
         loaded = terminal.seconds(time.perf_counter() - began)
-        note(f"{model.name}: {model.description}, intrinsics {names}; loaded in {loaded}")
+        note(f"{model.name}, {model.n_parameters / 1e6:.1f} M parameters, with {names}; loaded in {loaded}")
         with model.chat(documents=[DOCUMENT]) as chat:
             converse(chat)
             counters, trunk = chat.context.counters, chat.trunk.length
