@@ -68,3 +68,11 @@ def context(model: Model) -> Iterator[Context]:
 
     with open_exact(model) as context:
         yield context
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Iterator[Model]:
+    from alora_cpp import Model
+
+    with Model.bundled() as model:
+        yield model
