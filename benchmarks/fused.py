@@ -104,6 +104,25 @@ def measure_fork(model: Model, adapter: Adapter) -> dict[str, float]:
     }
 
 
+def plot(table: list[dict[str, float]], title: str, file: Path) -> None:
+    """Draws the three ways beside one another."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(figsize=(7, 3.4), layout="constrained")
+    ways = (("base_ms", "base rows only", "0.75"), ("fused_ms", "fused", "C0"), ("one_by_one_ms", "one by one", "C1"))
+    for i, (key, label, colour) in enumerate(ways):
+        places = [x + 0.27 * (i - 1) for x in range(len(table))]
+        axes.bar(places, [row[key] for row in table], 0.25, label=label, color=colour)
+    axes.set_xticks(range(len(table)), [f"{row['adapters']:.0f}" for row in table])
+    axes.set(xlabel="adapters, four invocation tokens each", ylabel="milliseconds", title=title)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    pyplot.savefig(file, dpi=150)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,6 +133,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder that keeps the generated files")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the table to a picture, too (needs matplotlib)")
     options = parser.parse_args()
     shape, cache = SHAPES[options.shape], cache_folder(options.cache)
     counts = [int(count) for count in options.adapters.split(",")]
@@ -130,6 +150,8 @@ def main() -> None:
     tiny = SHAPES["tiny"]
     with Model(model_file(tiny, cache)) as small:
         fork = measure_fork(small, small.load_adapter(adapter_files(tiny, cache, 1)[0]))
+    if options.plot:
+        plot(table, f"{parameters / 1e9:.1f} B Llama, Q8_0, {options.prompt} tokens before", options.plot)
     if options.json:
         result = {"parameters": parameters, "prompt": options.prompt, "rounds": options.rounds, "fused": table}
         print(json.dumps({**result, "compute_bytes": buffers, "fork": fork}, indent=2))
