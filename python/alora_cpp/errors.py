@@ -27,6 +27,10 @@ class AdapterNotFoundError(AdapterError):
     """No adapter of that name is known to the model."""
 
 
+class AnswerError(AloraError):
+    """An intrinsic's answer that cannot be read as its `io.yaml` says."""
+
+
 class ContextFullError(AloraError):
     """No free KV cells, or no free branch."""
 
