@@ -14,6 +14,16 @@ py::array_t<float> logits(const Branch & branch, int rows) {
     return array;
 }
 
+template <typename Work>
+py::bytes to_bytes(const Work & work) {
+    std::vector<uint8_t> bytes;
+    {
+        const py::gil_scoped_release release;
+        bytes = work();
+    }
+    return {reinterpret_cast<const char *>(bytes.data()), bytes.size()}; // NOLINT: bytes to bytes
+}
+
 } // namespace
 
 void bind_branch(py::module_ & module) {
@@ -44,15 +54,9 @@ void bind_branch(py::module_ & module) {
         .def_property_readonly("tokens", py::cpp_function(&Branch::tokens, WithoutGil()))
         .def_property_readonly("activation_position", py::cpp_function(&Branch::activation_position, WithoutGil()))
         .def_property_readonly("closed", py::cpp_function(&Branch::closed, WithoutGil()))
-        .def("kv_bytes",
-             [](const Branch & branch) {
-                 std::vector<uint8_t> bytes;
-                 {
-                     const py::gil_scoped_release release;
-                     bytes = branch.kv_bytes();
-                 }
-                 return py::bytes(reinterpret_cast<const char *>(bytes.data()), bytes.size()); // NOLINT: bytes to bytes
-             })
+        .def("drop", &Branch::drop, py::arg("begin"), py::arg("end"), WithoutGil())
+        .def("save", [](const Branch & branch) { return to_bytes([&] { return branch.save(); }); })
+        .def("kv_bytes", [](const Branch & branch) { return to_bytes([&] { return branch.kv_bytes(); }); })
         .def("close", &Branch::close, WithoutGil());
 }
 

@@ -59,7 +59,20 @@ void bind_context(py::module_ & module) {
                  return freed_without_gil(std::move(branch));
              })
         .def("decode", [](Context & context) { interruptible([&] { context.decode(); }); })
+        .def(
+            "restore",
+            [](Context & context, const py::bytes & saved) {
+                const auto bytes = static_cast<std::string_view>(saved);
+                std::shared_ptr<Branch> branch;
+                {
+                    const py::gil_scoped_release release;
+                    branch = context.restore({bytes.begin(), bytes.end()});
+                }
+                return freed_without_gil(std::move(branch));
+            },
+            py::arg("saved"))
         .def("cancel", &Context::cancel)
+        .def("resume", &Context::resume)
         .def("close", &Context::close, WithoutGil());
 }
 

@@ -42,7 +42,13 @@ void bind_generation(py::module_ & module) {
              py::arg("context"), py::arg("branches"), py::kw_only(), py::arg("max_tokens"), py::arg("temperature"),
              py::arg("top_k"), py::arg("top_p"), py::arg("min_p"), py::arg("seed"), py::arg("stop"),
              py::arg("stop_tokens"), WithoutGil())
-        .def("next", [](Generation & generation) { return interruptible([&] { return generation.next(); }); });
+        .def("next", [](Generation & generation) { return interruptible([&] { return generation.next(); }); })
+        .def(
+            "restrict_next",
+            [](Generation & generation, int index, const py::array_t<uint32_t> & allowed) {
+                generation.restrict_next(index, {allowed.data(), allowed.data() + allowed.size()});
+            },
+            py::arg("index"), py::arg("allowed"));
 }
 
 } // namespace alora::python

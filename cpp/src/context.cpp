@@ -169,6 +169,10 @@ void Context::cancel() {
     state_->cancelled = true;
 }
 
+void Context::resume() {
+    state_->cancelled = false;
+}
+
 void Context::set_interrupt(std::function<bool()> interrupt) {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     state_->interrupt = std::move(interrupt);

@@ -18,7 +18,8 @@ namespace {
 struct Stream {
     std::shared_ptr<Branch> branch;
     Sampler sampler;
-    std::string held; // bytes that cannot be shown yet
+    std::string held;              // bytes that cannot be shown yet
+    std::vector<uint32_t> allowed; // a mask for the next token; empty: every one
     int n_tokens = 0;
     FinishReason finish = FinishReason::none;
 };
@@ -87,7 +88,7 @@ Generation::Generation(std::shared_ptr<Context> context, std::vector<std::shared
         if (branch->length() == 0) {
             throw ArgumentError("a branch without rows cannot generate; append a prompt first");
         }
-        state_->streams.push_back({std::move(branch), Sampler(options, seed++), {}, 0, FinishReason::none});
+        state_->streams.push_back({std::move(branch), Sampler(options, seed++), {}, {}, 0, FinishReason::none});
     }
     state_->context = std::move(context);
     state_->options = options;
@@ -104,7 +105,8 @@ bool Generation::State::ends(Token token) const {
 GenerationStep Generation::State::step(int index, Stream & stream, const std::vector<float> & logits) const {
     GenerationStep made;
     made.index = index;
-    made.token = stream.sampler.sample(logits);
+    made.token = stream.sampler.sample(logits, stream.allowed);
+    stream.allowed.clear();
     ++stream.n_tokens;
     if (ends(made.token)) {
         stream.finish = FinishReason::stop;
@@ -151,6 +153,22 @@ std::vector<GenerationStep> Generation::next() {
         steps.push_back(state_->step(index, state_->streams[static_cast<size_t>(index)], logits));
     }
     return steps;
+}
+
+void Generation::restrict_next(int index, std::vector<uint32_t> allowed) {
+    if (index < 0 || static_cast<size_t>(index) >= state_->streams.size()) {
+        throw ArgumentError("there is no branch " + std::to_string(index) + " in this generation of " +
+                            std::to_string(state_->streams.size()));
+    }
+    const auto n_vocab = static_cast<size_t>(state_->context->model()->n_vocab());
+    if (allowed.size() != (n_vocab + 31) / 32) {
+        throw ArgumentError("the mask has " + std::to_string(allowed.size()) + " words, expected " +
+                            std::to_string((n_vocab + 31) / 32) + " for a vocabulary of " + std::to_string(n_vocab));
+    }
+    if (std::all_of(allowed.begin(), allowed.end(), [](uint32_t word) { return word == 0; })) {
+        throw ArgumentError("the mask allows no token");
+    }
+    state_->streams[static_cast<size_t>(index)].allowed = std::move(allowed);
 }
 
 } // namespace alora

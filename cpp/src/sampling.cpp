@@ -26,13 +26,15 @@ Sampler::Sampler(const GenerationOptions & options, uint32_t seed)
     llama_sampler_chain_add(chain, llama_sampler_init_dist(seed));
 }
 
-Token Sampler::sample(const std::vector<float> & logits) {
-    candidates_.resize(logits.size());
+Token Sampler::sample(const std::vector<float> & logits, const std::vector<uint32_t> & allowed) {
+    candidates_.clear();
     for (size_t i = 0; i < logits.size(); ++i) {
         if (std::isnan(logits[i])) {
             throw BackendError("the model's logits are not numbers; are its weights or an adapter's scale broken?");
         }
-        candidates_[i] = {static_cast<Token>(i), logits[i], 0.0f};
+        if (allowed.empty() || (allowed[i / 32] >> (i % 32) & 1U) != 0) {
+            candidates_.push_back({static_cast<Token>(i), logits[i], 0.0f});
+        }
     }
     llama_token_data_array candidates = {candidates_.data(), candidates_.size(), -1, false};
     llama_sampler_apply(chain_.get(), &candidates);

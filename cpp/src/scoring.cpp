@@ -110,7 +110,12 @@ void weigh(std::vector<Node> & nodes) {
         if (node.children.empty()) {
             continue;
         }
-        const std::vector<float> & logits = *node.segment->logits.at(node.position);
+        const auto kept = node.segment->logits.find(node.position);
+        if (kept == node.segment->logits.end()) {
+            throw PositionError("the labels' rows are not computed, or their branch went on or was closed since; "
+                                "decode() the context before reading scores, and append nothing in between");
+        }
+        const std::vector<float> & logits = *kept->second;
         const double normaliser = log_sum_exp(logits);
         if (!std::isfinite(normaliser)) {
             throw BackendError("the model's logits are not numbers; are its weights or an adapter's scale broken?");
@@ -122,7 +127,7 @@ void weigh(std::vector<Node> & nodes) {
     }
 }
 
-LabelScores read(const std::vector<Node> & nodes, size_t n_labels) {
+LabelScores add_up(const std::vector<Node> & nodes, size_t n_labels) {
     LabelScores scores;
     scores.log_probabilities.resize(n_labels);
     scores.probabilities.resize(n_labels);
@@ -160,10 +165,17 @@ LabelScores read(const std::vector<Node> & nodes, size_t n_labels) {
 
 } // namespace
 
-std::vector<LabelScores> score(Context & context, const std::vector<LabelQuery> & queries) {
-    Context::State & state = context.state();
-    const std::lock_guard<std::mutex> lock(state.mutex);
+struct Scoring::State {
+    std::shared_ptr<Context> context;
     std::vector<std::vector<Node>> tries;
+    std::vector<size_t> n_labels;
+};
+
+Scoring::Scoring(std::shared_ptr<Context> context, const std::vector<LabelQuery> & queries)
+    : state_(std::make_unique<State>()) {
+    Context::State & state = context->state();
+    const std::lock_guard<std::mutex> lock(state.mutex);
+    std::vector<std::vector<Node>> tries; // goes before the lock does
     for (const LabelQuery & query : queries) {
         const Branch::Handle & handle = query.branch->handle();
         if (handle.context.get() != &state) {
@@ -179,14 +191,36 @@ std::vector<LabelScores> score(Context & context, const std::vector<LabelQuery> 
     }
     for (size_t i = 0; i < queries.size(); ++i) {
         plant(state, queries[i].branch->handle().segment, tries[i]);
+        state_->n_labels.push_back(queries[i].labels.size());
     }
-    state.decode();
+    state_->tries = std::move(tries);
+    state_->context = std::move(context);
+}
+
+// Giving segments back changes the context.
+Scoring::~Scoring() {
+    if (state_->context) {
+        const std::lock_guard<std::mutex> lock(state_->context->state().mutex);
+        state_->tries.clear();
+    }
+}
+
+std::vector<LabelScores> Scoring::read() const {
+    Context::State & state = state_->context->state();
+    const std::lock_guard<std::mutex> lock(state.mutex);
+    state.check_open();
     std::vector<LabelScores> scores;
-    for (size_t i = 0; i < queries.size(); ++i) {
-        weigh(tries[i]);
-        scores.push_back(read(tries[i], queries[i].labels.size()));
+    for (size_t i = 0; i < state_->tries.size(); ++i) {
+        weigh(state_->tries[i]);
+        scores.push_back(add_up(state_->tries[i], state_->n_labels[i]));
     }
     return scores;
+}
+
+std::vector<LabelScores> score(const std::shared_ptr<Context> & context, const std::vector<LabelQuery> & queries) {
+    const Scoring scoring(context, queries);
+    context->decode();
+    return scoring.read();
 }
 
 } // namespace alora

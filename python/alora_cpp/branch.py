@@ -110,6 +110,34 @@ class Branch:
         """The first position that the adapter governs."""
         return self._core.activation_position
 
+    def drop(self, begin: int, end: int) -> None:
+        """Takes rows out; later ones move up, their keys turned to their new positions.
+
+        What follows still holds what it once read of the rows that are gone: this saves the time of reading the rest
+        again, and is not the same.
+
+        Args:
+            begin: The first row to go.
+            end: The first row to stay after it.
+
+        Raises:
+            PositionError: There are no such rows, some are queued, or forks share the branch.
+            AdapterError: An adapter governs the branch.
+            BackendError: The model's positions cannot be moved.
+            ClosedError: The branch or its context is closed.
+        """
+        self._core.drop(begin, end)
+
+    def save(self) -> bytes:
+        """Tokens and KV of all rows, shared ones too, for `Context.restore`.
+
+        Raises:
+            PositionError: Rows are queued.
+            AdapterError: An adapter governs the branch.
+            ClosedError: The branch or its context is closed.
+        """
+        return self._core.save()
+
     def kv_bytes(self) -> bytes:
         """The KV cells that the branch holds itself, without what it shares with its origin, in llama.cpp's format."""
         return self._core.kv_bytes()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from alora_cpp import _core, generation, scoring
+from alora_cpp import _core
 from alora_cpp.branch import Branch
-from alora_cpp.generation import GenerationStep
-from alora_cpp.scoring import Label, LabelScores
+from alora_cpp.generation import Generation, GenerationStep, stop_strings
+from alora_cpp.scoring import Label, LabelScores, Scoring
 
 if TYPE_CHECKING:
     from alora_cpp.model import Model
@@ -58,6 +58,20 @@ class Context:
         """
         return Branch(self._core.branch())
 
+    def restore(self, saved: bytes) -> Branch:
+        """A branch as `Branch.save` wrote it.
+
+        Args:
+            saved: Its bytes, from a context of the same model and KV type. They are checked for completeness, not for
+                malice: take them from no stranger.
+
+        Raises:
+            ArgumentError: They are no saved branch, damaged, or from another model or cache.
+            ContextFullError: There are not enough free cells, or too many branches are open.
+            ClosedError: The context is closed.
+        """
+        return Branch(self._core.restore(saved))
+
     def decode(self) -> None:
         """Computes every queued row of every branch; rows of different adapters and of none share passes.
 
@@ -72,6 +86,10 @@ class Context:
         """Makes the running decode, or else the next one, raise Cancelled. Safe from any thread."""
         self._core.cancel()
 
+    def resume(self) -> None:
+        """Takes back a `cancel` that nothing has run into yet."""
+        self._core.resume()
+
     def score(self, queries: Sequence[tuple[Branch, Sequence[Label]]]) -> list[LabelScores]:
         """Scores closed label sets at the ends of branches, all in one fused pass, queued rows included.
 
@@ -83,9 +101,21 @@ class Context:
             ContextFullError: There are not enough free cells for the inner tokens of the labels.
             Cancelled, BackendError, ClosedError: As for `decode`.
         """
+        scoring = self.queue_scores(queries)
+        self.decode()
+        return scoring.read()
+
+    def queue_scores(self, queries: Sequence[tuple[Branch, Sequence[Label]]]) -> Scoring:
+        """Queues the rows that `score` needs, to be computed by the next decode together with what else is queued.
+
+        Args:
+            queries: As for `score`. Until the scores are read, nothing may be appended to the branches.
+
+        Raises:
+            ArgumentError, ContextFullError, ClosedError: As for `score`.
+        """
         asked = [(branch._core, [self._label_tokens(label) for label in labels]) for branch, labels in queries]
-        scores = _core.score(self._core, asked)
-        return [scoring.from_core(labels, one) for (_, labels), one in zip(queries, scores, strict=True)]
+        return Scoring(_core.Scoring(self._core, asked), [tuple(labels) for _, labels in queries])
 
     def _label_tokens(self, label: Label) -> list[int]:
         return self._model.tokenize(label) if isinstance(label, str) else list(label)
@@ -124,6 +154,48 @@ class Context:
             ContextFullError: No free cells are left. What was generated is in the branches.
             Cancelled, BackendError, ClosedError: As for `decode`.
         """
+        made = self.generation(
+            branches,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            seed=seed,
+            stop=stop,
+            stop_tokens=stop_tokens,
+        )
+        return made.steps()
+
+    def generation(
+        self,
+        branches: Sequence[Branch],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+        stop_tokens: Sequence[int] = (),
+    ) -> Generation:
+        """Like `generate`, to be taken step by step.
+
+        Args:
+            branches: As for `generate`, like all the others.
+            max_tokens: See there.
+            temperature: See there.
+            top_k: See there.
+            top_p: See there.
+            min_p: See there.
+            seed: See there.
+            stop: See there.
+            stop_tokens: See there.
+
+        Raises:
+            ArgumentError: An option is outside its range.
+        """
         core = _core.Generation(
             self._core,
             [branch._core for branch in branches],
@@ -133,10 +205,10 @@ class Context:
             top_p=top_p,
             min_p=min_p,
             seed=seed,
-            stop=generation.stop_strings(stop),
+            stop=stop_strings(stop),
             stop_tokens=list(stop_tokens),
         )
-        return generation.steps(core)
+        return Generation(core)
 
     @property
     def n_ctx(self) -> int:

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from alora_cpp import _core
 from alora_cpp.errors import ArgumentError
 
@@ -47,8 +50,37 @@ def stop_strings(stop: Sequence[str]) -> list[str]:
     return list(stop)
 
 
-def steps(core: _core.Generation) -> Iterator[GenerationStep]:
-    """Runs a generation to its end; each round of steps is one fused pass."""
-    while made := core.next():
-        for step in made:
-            yield GenerationStep(step.index, step.token, step.text, cast("FinishReason | None", step.finish))
+class Generation:
+    """Generation on several branches, made by `Context.generation`."""
+
+    def __init__(self, core: _core.Generation) -> None:
+        self._core = core
+
+    def next(self) -> list[GenerationStep]:
+        """Computes what is queued and samples a token for each branch that goes on; empty when all have finished.
+
+        Raises:
+            ContextFullError: No free cells are left; where some are freed, it can go on.
+            Cancelled, BackendError, ClosedError: As for `Context.decode`.
+        """
+        return [
+            GenerationStep(step.index, step.token, step.text, cast("FinishReason | None", step.finish))
+            for step in self._core.next()
+        ]
+
+    def restrict_next(self, allowed: NDArray[np.uint32], *, index: int = 0) -> None:
+        """Restricts the next token of a branch.
+
+        Args:
+            allowed: uint32 of shape [ceil(n_vocab / 32)]: bit i % 32 of word i // 32 stands for token i.
+            index: Which of the branches.
+
+        Raises:
+            ArgumentError: The mask is of another size, or allows nothing; there is no such branch.
+        """
+        self._core.restrict_next(index, allowed)
+
+    def steps(self) -> Iterator[GenerationStep]:
+        """Goes on to the end; each round of steps is one fused pass."""
+        while made := self.next():
+            yield from made

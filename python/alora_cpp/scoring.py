@@ -36,8 +36,24 @@ class LabelScores:
         return self.labels[int(np.argmax(self.probabilities))]
 
 
-def from_core(labels: Sequence[Label], core: _core.LabelScores) -> LabelScores:
-    """Puts the labels beside what the core computed for them."""
+class Scoring:
+    """Scores in the making, made by `Context.queue_scores`: their rows go through the next decode, with all others."""
+
+    def __init__(self, core: _core.Scoring, labels: Sequence[Sequence[Label]]) -> None:
+        self._core = core
+        self._labels = labels
+
+    def read(self) -> list[LabelScores]:
+        """The scores, in the order of the queries.
+
+        Raises:
+            PositionError: Their rows are queued still, or a branch went on or was closed since.
+            ClosedError: The context is closed.
+        """
+        return [_from_core(labels, one) for labels, one in zip(self._labels, self._core.read(), strict=True)]
+
+
+def _from_core(labels: Sequence[Label], core: _core.LabelScores) -> LabelScores:
     return LabelScores(
         tuple(labels),
         np.asarray(core.log_probabilities, dtype=np.float64),

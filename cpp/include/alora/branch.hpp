@@ -40,6 +40,16 @@ public:
     std::shared_ptr<const Adapter> adapter() const; // that governs rows appended now, or none
     std::optional<int> activation_position() const; // the first position it governs
 
+    // Takes the rows of [begin, end) out; later ones move up to `begin`, their keys turned to their new positions. They
+    // still hold what they once read of the rows that are gone, so this is no substitute for a new beginning. Throws
+    // PositionError where rows are queued or shared with another branch, AdapterError on a governed branch,
+    // BackendError where the model's positions cannot be moved.
+    void drop(int begin, int end);
+
+    // Tokens and KV of all rows, shared ones too, for Context::restore(). Throws PositionError where rows are queued,
+    // AdapterError on a governed branch.
+    std::vector<uint8_t> save() const;
+
     // The bytes of the KV cells this branch holds itself, without what it shares with its origin.
     std::vector<uint8_t> kv_bytes() const;
 

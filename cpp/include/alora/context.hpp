@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace alora {
 
@@ -47,6 +48,9 @@ public:
 
     // An empty branch. Throws ContextFullError when n_branches are open.
     std::shared_ptr<Branch> branch();
+    // A branch as Branch::save() wrote it, from a context of the same model and KV type. Throws ArgumentError for bytes
+    // that are none, ContextFullError.
+    std::shared_ptr<Branch> restore(const std::vector<uint8_t> & bytes);
 
     // Computes every queued row of every branch, in as few passes as n_ubatch allows; rows of different adapters and of
     // none share passes. Throws Cancelled or BackendError; rows not computed by then stay queued.
@@ -54,6 +58,8 @@ public:
 
     // Makes the running decode, or else the next one, throw Cancelled. Safe from any thread.
     void cancel();
+    // Takes back a cancel() that nothing has run into yet.
+    void resume();
     // Asked now and then while computing, on the computing thread; true cancels. Empty: never asked.
     void set_interrupt(std::function<bool()> interrupt);
 

@@ -42,6 +42,10 @@ public:
     // decode() and append() do.
     std::vector<GenerationStep> next();
 
+    // The next token of this branch will be one of these: bit i % 32 of word i / 32 stands for token i. Throws
+    // ArgumentError for a mask of another size, or one that allows nothing.
+    void restrict_next(int index, std::vector<uint32_t> allowed);
+
 private:
     struct State;
     std::unique_ptr<State> state_;

@@ -23,8 +23,25 @@ struct LabelScores {
     double off_label = 0.0;                // probability that the answer is none of them
 };
 
-// Scores all queries in one fused pass: queued rows, and the inner nodes of every query's token trie on forks that are
-// gone afterwards. Throws ArgumentError for an empty, missing or doubled label.
-std::vector<LabelScores> score(Context & context, const std::vector<LabelQuery> & queries);
+// Scores in the making: the inner nodes of every query's token trie are queued, on forks that are gone afterwards, and
+// go through whatever decode() comes next, together with the rows of others.
+class Scoring {
+public:
+    // Throws ArgumentError for an empty, missing or doubled label, ContextFullError where the inner nodes do not fit.
+    Scoring(std::shared_ptr<Context> context, const std::vector<LabelQuery> & queries);
+    ~Scoring();
+    Scoring(const Scoring &) = delete;
+    Scoring & operator=(const Scoring &) = delete;
+
+    // The scores of all queries. Throws PositionError where rows are queued still, or a branch went on or was closed.
+    std::vector<LabelScores> read() const;
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+// Scores all queries at once, in one fused pass.
+std::vector<LabelScores> score(const std::shared_ptr<Context> & context, const std::vector<LabelQuery> & queries);
 
 } // namespace alora
