@@ -23,6 +23,8 @@ from alora_cpp.errors import ArgumentError
 if TYPE_CHECKING:
     from alora_cpp.model import Model
 
+_OWN_VARIABLES = {"messages", "documents", "tools", "add_generation_prompt", "bos_token", "eos_token"}
+
 
 class ChatTemplate:
     """The chat template of one model."""
@@ -57,7 +59,9 @@ class ChatTemplate:
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
-        documents: Sequence[Mapping[str, str]] = (),
+        documents: Sequence[Mapping[str, Any]] = (),
+        tools: Sequence[Mapping[str, Any]] = (),
+        options: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = False,
         generated: Mapping[int, Sequence[int]] | None = None,
     ) -> list[int]:
@@ -65,13 +69,18 @@ class ChatTemplate:
 
         Args:
             messages: Mappings with `role` and `content`.
-            documents: Mappings with `text` and perhaps `title`.
+            documents: Mappings with `text` and perhaps `title` and `doc_id`.
+            tools: Functions the model may call, as OpenAI's schemas.
+            options: More variables for the template, such as `thinking`.
             add_generation_prompt: Whether to end with what begins the assistant's reply.
             generated: For messages that the model wrote, by index, the tokens it wrote.
 
         Raises:
-            ArgumentError: The template refuses the messages.
+            ArgumentError: The template refuses the messages, or an option has the name of one of its own variables.
         """
+        shadowed = sorted(_OWN_VARIABLES & set(options or {}))
+        if shadowed:
+            raise ArgumentError(f"options sets {', '.join(shadowed)}, which has an argument of its own; leave it out")
         # Private-use characters and chance keep these apart from any text.
         secret = secrets.token_hex(8)
         gap = f"\ue000{secret}\ue001"
@@ -79,20 +88,30 @@ class ChatTemplate:
         prepared = [dict(self._protect(dict(message), gap)) for message in messages]
         for stand_in, index in zip(stand_ins, generated or {}, strict=True):
             prepared[index]["content"] = stand_in
-        rendered = self._render(prepared, [self._protect(dict(one), gap) for one in documents], add_generation_prompt)
+        variables = {name: self._protect(value, gap) for name, value in (options or {}).items()}
+        variables |= {
+            "messages": prepared,
+            "documents": self._protect(list(documents), gap) or None,
+            "tools": self._protect(list(tools), gap) or None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        rendered = self._render(variables)
         if any(rendered.count(stand_in) != 1 for stand_in in stand_ins):
             # The template does more with a reply than to write it down: go by its text.
-            return self.tokenize(messages, documents=documents, add_generation_prompt=add_generation_prompt)
+            return self.tokenize(
+                messages,
+                documents=documents,
+                tools=tools,
+                options=options,
+                add_generation_prompt=add_generation_prompt,
+            )
         return self._tokenize_rendered(rendered, gap, stand_ins)
 
-    def _render(self, messages: list[dict[str, Any]], documents: list[Any], add_generation_prompt: bool) -> str:
+    def _render(self, variables: Mapping[str, Any]) -> str:
         model = self._model
         try:
             return self._template.render(
-                messages=messages,
-                documents=documents or None,
-                tools=None,
-                add_generation_prompt=add_generation_prompt,
+                variables,
                 bos_token="" if model.bos is None else model.detokenize([model.bos], special=True),
                 eos_token="" if model.eos is None else model.detokenize([model.eos], special=True),
             )
