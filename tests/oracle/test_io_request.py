@@ -43,7 +43,7 @@ CONVERSATIONS = {
         {"role": "system", "content": "Be brief. Be kind."},
         {"role": "user", "content": "Dr. Smith asked: why?  I do not know!\n\nDo you?"},
         {"role": "assistant", "content": "It was in the U.S. in 1999. \"Really.\" (Yes.) Mr. Jones said so..."},
-        {"role": "user", "content": "  naïve 问题。第二句！ {braces} <c0> tags?  "},
+        {"role": "user", "content": "  naïve 问题。第二句\uff01 {braces} <c0> tags?  "},
     ],
     "one sentence": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "no end here"}],
 }  # fmt: skip
