@@ -26,6 +26,8 @@ STUBGEN = "pybind11-stubgen==3.0.0"
 # PyPI's torch for Linux brings gigabytes of CUDA libraries along. To be spared them, ask for a CPU build:
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu nox -s oracle
 TORCH = "torch==2.13.0"
+# Newer formatters than granite-common's. They need none of what mellea depends on but what granite-common brings.
+MELLEA = "mellea==0.8.0; python_version >= '3.11'"
 
 ROOT = Path(__file__).parent
 PINNED = ROOT / "third_party/llama.cpp/requirements.txt"
@@ -77,9 +79,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def oracle(session: nox.Session) -> None:
-    """Compares with PEFT and with upstream's converter, live; needs torch, the CPU build is enough."""
+    """Compares with PEFT, upstream's converter, granite-common and mellea, live; a CPU build of torch is enough."""
     session.install(TORCH)
     session.install(".[test,oracle]", env=CCACHE)
+    session.install("--no-deps", MELLEA)
     session.run("pytest", "-m", "oracle", *session.posargs)
 
 
