@@ -1,7 +1,7 @@
 // A branch's rows as bytes, and what moves rows: save(), restore(), drop().
 //
-// The bytes: magic, what the model and the cache must be, then for every segment from the root on its first position,
-// its tokens and llama.cpp's own state of its sequence.
+// The bytes: magic, a checksum of the rest, what the model and the cache must be, the tokens, and llama.cpp's own state
+// of their cells.
 #include "alora/error.hpp"
 #include "branch_handle.hpp"
 #include "log.hpp"
@@ -10,8 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <exception>
-#include <limits>
 #include <mutex>
 #include <utility>
 
@@ -21,29 +19,34 @@ namespace {
 
 constexpr std::array<char, 8> magic = {'a', 'l', 'o', 'r', 'a', 'k', 'v', '1'};
 
-class Writer {
-public:
-    void bytes(const void * data, size_t size) {
-        const auto * begin = static_cast<const uint8_t *>(data);
-        out_.insert(out_.end(), begin, begin + size);
+// FNV-1a over words of eight bytes. Damaged positions would leave cells that nobody could free.
+uint64_t checksum(const uint8_t * data, size_t size) {
+    uint64_t sum = 14695981039346656037ULL ^ size;
+    for (size_t i = 0; i < size; i += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        std::memcpy(&word, data + i, std::min(sizeof(word), size - i));
+        sum = (sum ^ word) * 1099511628211ULL;
     }
-    void number(uint64_t value) { bytes(&value, sizeof(value)); }
-    void text(const std::string & value) {
-        number(value.size());
-        bytes(value.data(), value.size());
-    }
-    std::vector<uint8_t> take() { return std::move(out_); }
+    return sum;
+}
 
-private:
-    std::vector<uint8_t> out_;
-};
+void put(std::vector<uint8_t> & out, const void * data, size_t size) {
+    const auto * begin = static_cast<const uint8_t *>(data);
+    out.insert(out.end(), begin, begin + size);
+}
+
+void put_sized(std::vector<uint8_t> & out, const void * data, size_t size) {
+    const uint64_t number = size;
+    put(out, &number, sizeof(number));
+    put(out, data, size);
+}
 
 class Reader {
 public:
     explicit Reader(const std::vector<uint8_t> & in) : in_(in) {}
 
     const uint8_t * bytes(size_t size) {
-        if (size > in_.size() - at_) {
+        if (size > n_left()) {
             throw ArgumentError("the saved branch is cut off at byte " + std::to_string(in_.size()) +
                                 "; save it again");
         }
@@ -56,24 +59,48 @@ public:
         std::memcpy(&value, bytes(sizeof(value)), sizeof(value));
         return value;
     }
-    int count(uint64_t most) {
-        const uint64_t value = number();
-        if (value > most) {
-            throw ArgumentError("the saved branch is damaged: it counts " + std::to_string(value) + " where at most " +
-                                std::to_string(most) + " can be; save it again");
-        }
-        return static_cast<int>(value);
-    }
-    std::string text() {
+    std::pair<const uint8_t *, size_t> sized() {
         const size_t size = number();
-        const uint8_t * data = bytes(size);
-        return {data, data + size};
+        return {bytes(size), size};
     }
-    bool at_end() const { return at_ == in_.size(); }
+    size_t n_left() const { return in_.size() - at_; }
 
 private:
     const std::vector<uint8_t> & in_;
     size_t at_ = 0;
+};
+
+// A branch's rows, its ancestors' among them, as sequence 0: llama.cpp writes that one's cells alone so that it can
+// read them again (n_seq_max is 1). No KV is moved; whose sequence that is steps aside meanwhile.
+class Gathered {
+public:
+    Gathered(Context::State & context, const Segment & last)
+        : memory_(llama_get_memory(context.llama.get())), aside_(context.open_segment()) {
+        move(0, aside_->seq);
+        int end = last.length();
+        for (const Segment * from = &last; from != nullptr; from = from->parent.get()) {
+            // Rows that a fork does not share belong to others.
+            llama_memory_seq_cp(memory_, from->seq == 0 ? aside_->seq : from->seq, 0, from->start, end);
+            end = from->start;
+        }
+    }
+    ~Gathered() {
+        llama_memory_seq_rm(memory_, 0, -1, -1);
+        move(aside_->seq, 0);
+    }
+    Gathered(const Gathered &) = delete;
+    Gathered & operator=(const Gathered &) = delete;
+
+private:
+    void move(int32_t from, int32_t to) {
+        if (from != to) {
+            llama_memory_seq_cp(memory_, from, to, -1, -1);
+            llama_memory_seq_rm(memory_, from, -1, -1);
+        }
+    }
+
+    llama_memory_t memory_;
+    std::shared_ptr<Segment> aside_;
 };
 
 // What must be equal for saved KV to mean the same.
@@ -89,8 +116,14 @@ void check_plain(const Segment & segment, const char * what) {
         throw AdapterError(std::string("a branch governed by adapter '") + segment.governance->adapter->name() +
                            "' cannot be " + what + "; only what the base model read can");
     }
-    if (segment.n_queued() > 0) {
-        throw PositionError(std::to_string(segment.n_queued()) + " rows are queued; decode() the context first");
+    int n_queued = 0; // shared rows may be queued, too
+    int end = segment.length();
+    for (const Segment * from = &segment; from != nullptr; from = from->parent.get()) {
+        n_queued += std::max(0, end - from->start - from->n_computed);
+        end = from->start;
+    }
+    if (n_queued > 0) {
+        throw PositionError(std::to_string(n_queued) + " rows are queued; decode() the context first");
     }
 }
 
@@ -98,31 +131,25 @@ void check_plain(const Segment & segment, const char * what) {
 
 std::vector<uint8_t> Branch::save() const {
     const std::lock_guard<std::mutex> lock(handle_->context->mutex);
+    Context::State & context = *handle_->context;
     const Segment & last = handle_->open();
     check_plain(last, "saved");
-    std::vector<const Segment *> chain;
-    for (const Segment * segment = &last; segment != nullptr; segment = segment->parent.get()) {
-        chain.push_back(segment);
+    const std::string model = fit(context);
+    const std::vector<Token> tokens = context.tokens_of(last);
+    std::vector<uint8_t> out(magic.begin(), magic.end());
+    constexpr size_t n_before = magic.size() + sizeof(uint64_t); // the checksum's place
+    out.resize(n_before);
+    put_sized(out, model.data(), model.size());
+    put_sized(out, tokens.data(), tokens.size() * sizeof(Token));
+    {
+        const Gathered gathered(context, last);
+        const size_t at = out.size();
+        out.resize(at + llama_state_seq_get_size(context.llama.get(), 0));
+        out.resize(at + llama_state_seq_get_data(context.llama.get(), out.data() + at, out.size() - at, 0));
     }
-    std::reverse(chain.begin(), chain.end());
-    Writer out;
-    out.bytes(magic.data(), magic.size());
-    out.text(fit(*handle_->context));
-    out.number(chain.size());
-    llama_context * llama = handle_->context->llama.get();
-    for (size_t i = 0; i < chain.size(); ++i) {
-        const Segment & segment = *chain[i];
-        // Rows that a fork does not share belong to others.
-        const int end = i + 1 < chain.size() ? chain[i + 1]->start : segment.length();
-        out.number(static_cast<uint64_t>(segment.start));
-        out.number(static_cast<uint64_t>(end - segment.start));
-        out.bytes(segment.tokens.data(), static_cast<size_t>(end - segment.start) * sizeof(Token));
-        std::vector<uint8_t> kv(llama_state_seq_get_size(llama, segment.seq));
-        kv.resize(llama_state_seq_get_data(llama, kv.data(), kv.size(), segment.seq));
-        out.number(kv.size());
-        out.bytes(kv.data(), kv.size());
-    }
-    return out.take();
+    const uint64_t sum = checksum(out.data() + n_before, out.size() - n_before);
+    std::memcpy(out.data() + magic.size(), &sum, sizeof(sum));
+    return out;
 }
 
 std::shared_ptr<Branch> Context::restore(const std::vector<uint8_t> & bytes) {
@@ -132,35 +159,28 @@ std::shared_ptr<Branch> Context::restore(const std::vector<uint8_t> & bytes) {
     if (bytes.size() < magic.size() || !std::equal(magic.begin(), magic.end(), in.bytes(magic.size()))) {
         throw ArgumentError("these bytes are no saved branch; expected what Branch::save() wrote");
     }
-    if (const std::string saved = in.text(); saved != fit(*state_)) {
+    const uint64_t sum = in.number();
+    if (sum != checksum(bytes.data() + bytes.size() - in.n_left(), in.n_left())) {
+        throw ArgumentError("the saved branch is damaged or cut off: its " + std::to_string(bytes.size()) +
+                            " bytes are not those that were saved; save it again");
+    }
+    const auto [model, n_model] = in.sized();
+    if (const std::string saved(model, model + n_model); saved != fit(*state_)) {
         throw ArgumentError("the branch was saved from another model or cache (" + saved + "), this one is (" +
                             fit(*state_) + ")");
     }
-    const auto n_ctx = static_cast<uint64_t>(state_->options.n_ctx);
-    std::shared_ptr<Segment> segment;
-    for (int left = in.count(n_ctx); left > 0; --left) {
-        const int start = in.count(n_ctx);
-        std::vector<Token> tokens(static_cast<size_t>(in.count(std::numeric_limits<int32_t>::max() / sizeof(Token))));
-        const uint8_t * ids = in.bytes(tokens.size() * sizeof(Token));
-        std::memcpy(tokens.data(), ids, tokens.size() * sizeof(Token));
-        const size_t n_kv = in.number();
-        const uint8_t * kv = in.bytes(n_kv);
-        if (segment ? start > segment->length() : start != 0) {
-            throw ArgumentError("the saved branch is damaged: rows are missing before " + std::to_string(start));
-        }
-        segment = segment ? state_->fork_segment(segment, start) : state_->open_segment();
-        state_->queue(*segment, tokens, 0);
-        take_error("");
-        if (!tokens.empty() && llama_state_seq_set_data(state_->llama.get(), kv, n_kv, segment->seq) == 0) {
-            throw ArgumentError("the saved branch cannot be put back: " + take_error("its KV data is damaged"));
-        }
-        segment->n_computed = static_cast<int>(tokens.size());
-        // Rows that others had put behind the shared ones.
-        llama_memory_seq_rm(llama_get_memory(state_->llama.get()), segment->seq, segment->length(), -1);
+    const auto [ids, n_ids] = in.sized();
+    std::vector<Token> tokens(n_ids / sizeof(Token));
+    std::copy_n(ids, tokens.size() * sizeof(Token), static_cast<uint8_t *>(static_cast<void *>(tokens.data())));
+    const size_t n_kv = in.n_left();
+    const uint8_t * kv = in.bytes(n_kv);
+    auto segment = state_->open_segment();
+    state_->queue(*segment, tokens, 0);
+    take_error("");
+    if (llama_state_seq_set_data(state_->llama.get(), kv, n_kv, segment->seq) == 0) {
+        throw ArgumentError("the saved branch cannot be put back: " + take_error("its KV data is of another kind"));
     }
-    if (!segment || !in.at_end()) {
-        throw ArgumentError("the saved branch is damaged: it does not end where its last rows do; save it again");
-    }
+    segment->n_computed = static_cast<int>(tokens.size());
     return Branch::Handle::make(state_, std::move(segment));
 }
 
@@ -180,6 +200,9 @@ void Branch::drop(int begin, int end) {
     if (!llama_memory_can_shift(memory)) {
         throw BackendError("architecture '" + handle_->context->model->architecture() +
                            "' has positions that cannot be moved; append the remaining tokens to a new branch");
+    }
+    if (handle_->context->options.kv_type == "bf16") { // ggml ends the process there
+        throw BackendError("keys in a bf16 cache cannot be turned to other positions; take f16, f32 or q8_0");
     }
     if (begin == end) {
         return;

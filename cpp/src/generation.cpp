@@ -165,6 +165,9 @@ void Generation::restrict_next(int index, std::vector<uint32_t> allowed) {
         throw ArgumentError("the mask has " + std::to_string(allowed.size()) + " words, expected " +
                             std::to_string((n_vocab + 31) / 32) + " for a vocabulary of " + std::to_string(n_vocab));
     }
+    if (n_vocab % 32 != 0) {
+        allowed.back() &= (1U << n_vocab % 32) - 1U; // bits that stand for no token
+    }
     if (std::all_of(allowed.begin(), allowed.end(), [](uint32_t word) { return word == 0; })) {
         throw ArgumentError("the mask allows no token");
     }

@@ -36,6 +36,21 @@ TEST_CASE("an idle context cancels its next decode only") {
     CHECK_NOTHROW(context->decode());
 }
 
+TEST_CASE("a cancellation that nothing ran into can be taken back") {
+    const auto context = open_context();
+    const auto branch = context->branch();
+    branch->append(some_tokens(5));
+    context->cancel();
+    context->resume();
+    CHECK_NOTHROW(context->decode());
+    CHECK(branch->n_queued() == 0);
+    context->resume(); // nothing to take back
+    branch->append(some_tokens(1));
+    context->cancel();
+    CHECK_THROWS_AS(context->decode(), Cancelled);
+    CHECK_NOTHROW(context->decode());
+}
+
 TEST_CASE("cancelling from another thread ends the decode that runs") {
     const auto context = open_context(4096, 4, 16);
     const auto branch = context->branch();
@@ -103,7 +118,7 @@ TEST_CASE("threads on one context wait for one another") {
                 const auto branch = trunk->fork(static_cast<int>(40 - round));
                 branch->append(some_tokens(3, 100 * i + round));
                 context->decode();
-                score(*context, {{branch, {{1}, {2, 3}}}});
+                score(context, {{branch, {{1}, {2, 3}}}});
                 ++done;
             }
         });
