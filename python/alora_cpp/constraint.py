@@ -1,0 +1,203 @@
+"""Answers held to a JSON schema while they are generated."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import llguidance
+import numpy as np
+from numpy.typing import NDArray
+
+from alora_cpp.answer_schema import answer_schema
+from alora_cpp.errors import AdapterError, AnswerError
+from alora_cpp.landing import BYTES, MAX_BYTES, shortest_ending
+from alora_cpp.vocabulary import Vocabulary, vocabulary_of
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+    from alora_cpp.model import Model
+
+# The text is what json.dumps writes by default.
+_FORMAT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+class SchemaConstraint:
+    """A JSON schema compiled for a model's vocabulary. Any number of answers and threads may share it."""
+
+    def __init__(self, model: Model, schema: Any) -> None:
+        """Compiles a schema.
+
+        Answers are written as `json.dumps(value, ensure_ascii=False)` does it, keys in the schema's order. An object
+        that names its properties holds no others unless the schema says that it may.
+
+        Args:
+            model: Whose tokens the answers are made of.
+            schema: A JSON schema, as `json.loads` gives it.
+
+        Raises:
+            AdapterError: The schema is none, or too large, or asks for what the grammar engine cannot do, or for what
+                no text of at most 4,096 bytes is.
+            ClosedError: The model is closed.
+        """
+        self._vocabulary = vocabulary_of(model)
+        self._lock = threading.Lock()
+        closed = answer_schema(schema)
+        if not isinstance(schema, (dict, bool)):
+            raise AdapterError(f"the JSON schema is a {type(schema).__name__}, expected a mapping")
+        if "oneOf" in json.dumps(closed):
+            # Whether no two branches allow the same must be known of the schema as it is, not of its closed objects.
+            _compile(BYTES, schema)
+        self._bytes = _compile(BYTES, closed)
+        self._tokens = _compile(self._vocabulary.engine, closed)
+        if shortest_ending(self._bytes, b"") is None:
+            raise AdapterError(
+                f"no answer to the JSON schema was found within {MAX_BYTES} bytes; "
+                "look for a part that always needs another of its kind, or for long minimal lengths"
+            )
+
+    def start(self) -> Matcher:
+        """The state of a new answer."""
+        with self._lock:
+            return Matcher(self._vocabulary, self._tokens.deep_copy(), self._bytes.deep_copy())
+
+
+class Matcher:
+    """One answer as far as it is written. Not to be shared by threads."""
+
+    def __init__(self, vocabulary: Vocabulary, tokens: llguidance.LLMatcher, in_bytes: llguidance.LLMatcher) -> None:
+        """Begins an answer; made by `SchemaConstraint.start`."""
+        self._vocabulary = vocabulary
+        self._matcher = tokens
+        self._bytes = in_bytes
+        self._text = bytearray()
+        self._landing: list[int] | None = None
+        self._ended = False
+        words = -(-len(vocabulary.pieces) // 32)
+        self._mask = np.zeros(words, np.uint32)
+        self._landing_mask = np.zeros(words, np.uint32)
+
+    def mask(self) -> NDArray[np.uint32]:
+        """The tokens that may come next.
+
+        An end-of-generation token is among them when the answer is complete, and no other control token ever. Where the
+        text that follows is settled, only the token that the model's own tokenizer would write is.
+
+        Returns:
+            uint32 of shape [ceil(n_vocab / 32)]: token t is bit t % 32 of word t // 32. The next call overwrites it.
+
+        Raises:
+            AnswerError: The grammar became too complex for the engine.
+        """
+        if self._ended:
+            self._mask.fill(0)
+            return self._mask
+        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        self._check()
+        return self._mask
+
+    def accept(self, token: int) -> None:
+        """Takes the next token.
+
+        Raises:
+            AnswerError: The token cannot come next.
+        """
+        if token in self._vocabulary.ends:
+            if not self.complete:
+                raise AnswerError(f"token {token} ends the answer {self._shown()}, which is not complete")
+            self._ended = True
+            return
+        if self.ended or self._matcher.try_consume_tokens([token]) != 1:
+            self._check()
+            raise AnswerError(f"token {token} cannot follow {self._shown()}; only those that mask() allows can")
+        self._text += self._vocabulary.pieces[token]
+        if self._landing is not None:
+            self._landing = self._landing[1:] if self._landing[:1] == [token] else None
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next whatever the model says, not yet accepted; perhaps none."""
+        if self.ended:
+            return []
+        return [token for token in self._matcher.compute_ff_tokens() if token not in self._vocabulary.ends]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text so far is a whole answer."""
+        return self._ended or bool(self._matcher.is_accepting())
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing may follow any more."""
+        return self._ended or bool(self._matcher.is_stopped())
+
+    def landing(self) -> list[int]:
+        """The tokens that bring the answer to its end soonest, not yet accepted; none when it is complete.
+
+        They are at most as many as 4,096 bytes take.
+
+        Raises:
+            AnswerError: No ending was found within that.
+        """
+        if self._landing is None:
+            ending = shortest_ending(self._bytes, bytes(self._text))
+            self._landing = None if ending is None else self._spell(ending)
+        if self._landing is None:
+            raise AnswerError(f"no ending within {MAX_BYTES} bytes was found for the answer {self._shown()}")
+        return [*self._landing]
+
+    def landing_mask(self) -> NDArray[np.uint32]:
+        """The next token of `landing`, or the end-of-generation tokens when the answer is complete: part of `mask`.
+
+        Raises:
+            AnswerError: As for `landing`.
+        """
+        self._landing_mask.fill(0)
+        if not self._ended:
+            for token in self.landing()[:1] or self._vocabulary.ends:
+                self._landing_mask[token // 32] |= np.uint32(1 << token % 32)
+        return self._landing_mask
+
+    def _spell(self, ending: bytes) -> list[int] | None:
+        """An ending as tokens: the model's own where the text is settled, the fewest elsewhere."""
+        matcher = self._matcher.deep_copy()
+        tokens: list[int] = []
+        while ending:
+            settled = matcher.compute_ff_tokens()[:1]
+            if not settled or not self._begins(ending, settled[0]):
+                settled = (self._vocabulary.spell(ending) or [])[:1]
+            if not settled or matcher.try_consume_tokens(settled) != 1:
+                return None
+            tokens += settled
+            ending = ending[len(self._vocabulary.pieces[settled[0]]) :]
+        return tokens
+
+    def _begins(self, text: bytes, token: int) -> bool:
+        piece = self._vocabulary.pieces[token]
+        return bool(piece) and text.startswith(piece)
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise AnswerError(f"the grammar engine gave up after {self._shown()}: {_reason(self._matcher)}")
+
+    def _shown(self) -> str:
+        return repr(self._text[-80:].decode("utf-8", errors="replace"))
+
+
+def _compile(tokenizer: llguidance.LLTokenizer, schema: Any) -> llguidance.LLMatcher:
+    if isinstance(schema, bool):
+        schema = {} if schema else {"enum": []}
+    try:
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_FORMAT)
+    except ValueError as error:
+        raise AdapterError(f"the JSON schema cannot be used: {error}") from None
+    matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0)
+    if matcher.is_error():
+        raise AdapterError(f"the JSON schema cannot be used: {_reason(matcher)}")
+    return matcher
+
+
+def _reason(matcher: llguidance.LLMatcher) -> str:
+    """The engine's message without its traces."""
+    return str(matcher.get_error()).split("\n<", maxsplit=1)[0].strip()

@@ -1,0 +1,108 @@
+"""What a grammar engine needs to know of a model's tokens."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import llguidance
+
+from alora_cpp.errors import AdapterError, ClosedError
+
+if TYPE_CHECKING:
+    from alora_cpp.model import Model
+
+# llguidance takes tokens with this first byte, which no UTF-8 text has, for control tokens and never matches them.
+_CONTROL_MARK = b"\xff"
+
+_known: weakref.WeakKeyDictionary[Model, Vocabulary] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def vocabulary_of(model: Model) -> Vocabulary:
+    """The model's vocabulary; made once for each model, gone with it.
+
+    Raises:
+        AdapterError: No token of the model ends a text.
+        ClosedError: The model is closed.
+    """
+    with _lock:
+        if model not in _known:
+            _known[model] = Vocabulary(model)
+        return _known[model]
+
+
+class Vocabulary:
+    """The bytes of every token, and the engine's tables over them. Holds no reference to the model."""
+
+    def __init__(self, model: Model) -> None:
+        """Reads the tokens.
+
+        Raises:
+            AdapterError: No token of the model ends a text.
+        """
+        tokens = range(model.n_vocab)
+        core = model._core
+        self.pieces = [core.piece(token) for token in tokens]
+        """The bytes of each token; none for control tokens."""
+        self.ends = [token for token in tokens if model.is_end_of_generation(token)]
+        """The tokens that end a text."""
+        if not self.ends:
+            raise AdapterError(
+                "the model has no end-of-generation token, so that no answer to a JSON schema could end; "
+                "set tokenizer.ggml.eos_token_id in its file"
+            )
+        control = {token for token in tokens if model.is_control(token)}
+        self._spelling = {
+            piece: token for token, piece in reversed([*enumerate(self.pieces)]) if piece and token not in control
+        }
+        self._longest = max(map(len, self._spelling), default=0)
+        marked = [_CONTROL_MARK + piece if token in control else piece for token, piece in enumerate(self.pieces)]
+        self.engine = llguidance.LLTokenizer(
+            llguidance.TokenizerWrapper(_Tokenizer(marked, self.ends[0], model, self)),
+            eos_token=self.ends,
+            slices=llguidance.LLTokenizer.json_slices(),
+        )
+
+    def spell(self, text: bytes) -> list[int] | None:
+        """The fewest tokens whose bytes are the text; None where it takes a byte that no token has."""
+        n = len(text)
+        # For each byte, how many tokens the text from there on takes, and the first of them.
+        lengths, firsts = [n + 1] * n + [0], [-1] * n
+        for begin in reversed(range(n)):
+            for end in range(begin + 1, min(n, begin + self._longest) + 1):
+                token = self._spelling.get(text[begin:end])
+                if token is not None and lengths[end] + 1 <= lengths[begin]:
+                    lengths[begin], firsts[begin] = lengths[end] + 1, token
+        tokens: list[int] = []
+        begin = 0
+        while begin < n:
+            if firsts[begin] < 0:
+                return None
+            tokens.append(firsts[begin])
+            begin += len(self.pieces[firsts[begin]])
+        return tokens
+
+
+class _Tokenizer:
+    """The model's tokenizer as llguidance asks for it."""
+
+    def __init__(self, tokens: Sequence[bytes], end: int, model: Model, vocabulary: Vocabulary) -> None:
+        self.tokens = tokens
+        self.eos_token_id = end
+        self.bos_token_id = None
+        self.special_token_ids: list[int] = []
+        self._model = weakref.ref(model)
+        self._vocabulary = weakref.ref(vocabulary)
+
+    def __call__(self, text: bytes) -> list[int]:
+        """Tokenizes; an exception here would be a panic there."""
+        model, vocabulary = self._model(), self._vocabulary()
+        try:
+            if model is not None:
+                return model._core.tokenize(text)
+        except ClosedError:
+            pass
+        return (vocabulary.spell(text) if vocabulary is not None else None) or []
