@@ -80,7 +80,7 @@ class PassageIndex:
 
 def match_any(text: str) -> str:
     """An FTS5 query for any of the words in a text; empty where there is none."""
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(re.findall(r"\w+", text.lower())))
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(re.findall(r"\w+", text)))
 
 
 def read_folder(folder: Path) -> list[Passage]:
