@@ -13,12 +13,19 @@ from training.tasks import LABELS
 def io_description(name: str) -> dict[str, object]:
     """The content of an intrinsic's io.yaml."""
     labels = LABELS[name]
-    values = {"Y": 1.0, "N": 0.0} if labels == ("Y", "N") else {str(i): round(i / 10 + 0.05, 2) for i in range(10)}
+    values: dict[str | int, float] = {"Y": 1.0, "N": 0.0}
+    # Letters are answered bare, without JSON's quotes; digits are JSON as they are.
+    response_format, parameters = None, {"extra_body": {"structured_outputs": {"choice": list(labels)}}}
+    if labels != ("Y", "N"):
+        digits = [int(label) for label in labels]
+        values = {digit: round(digit / 10 + 0.05, 2) for digit in digits}
+        response_format, parameters = json.dumps({"type": "integer", "enum": digits}), {"max_completion_tokens": 1}
     return {
         "model": None,
-        "response_format": json.dumps({"type": "string", "enum": list(labels)}),
-        "transformations": [{"type": "likelihood", "categories_to_values": values}],
-        "parameters": {"max_completion_tokens": 1},
+        "name": name,
+        "response_format": response_format,
+        "transformations": [{"type": "likelihood", "categories_to_values": values, "input_path": []}],
+        "parameters": parameters,
     }
 
 

@@ -3,37 +3,74 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from os import PathLike
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, Literal, overload
 
+from alora_cpp import asynchronous, chat_file
 from alora_cpp.branch import Branch
+from alora_cpp.call import Call, Callees, finish_calls
 from alora_cpp.context import Context
-from alora_cpp.errors import ArgumentError
+from alora_cpp.conversation import common_prefix
+from alora_cpp.errors import ArgumentError, BackendError, ContextFullError, PositionError
+from alora_cpp.guards import Every, Rule
 from alora_cpp.intrinsic import Intrinsic
+from alora_cpp.prompt import write_prompt
+from alora_cpp.reply import AsyncReply, OnFlag, Reply, Sampling
+from alora_cpp.transcript import Transcript, as_document
 from alora_cpp.verdict import Timings, Verdict
+
+OnFull = Literal["error", "shift"]
 
 
 class Chat:
-    """A conversation. Made by `Model.chat`; owns a context and the trunk in it."""
+    """A conversation. Made by `Model.chat`; owns a context and the trunk in it.
+
+    Attributes:
+        context: Where it lives.
+        transcript: What was said. Its messages and documents may be changed; what follows a change is read again.
+        on_full: What to do where the context is full: `error`, or `shift`: forget the oldest turns.
+        callees: Intrinsics that the model may call itself.
+    """
 
     def __init__(
         self,
         context: Context,
         messages: Sequence[Mapping[str, Any]] = (),
         *,
-        documents: Sequence[Mapping[str, str] | str] = (),
+        documents: Sequence[Mapping[str, Any] | str] = (),
+        tools: Sequence[Mapping[str, Any]] = (),
+        template_options: Mapping[str, Any] | None = None,
+        on_full: OnFull = "error",
+        may_call: Sequence[str] = (),
+        call_depth: int = 1,
     ) -> None:
+        if on_full not in ("error", "shift"):
+            raise ArgumentError(f"on_full is {on_full!r}, expected 'error' or 'shift'")
         self.context = context
-        self.documents = [_document(one) for one in documents]
-        self.messages: list[dict[str, Any]] = []
-        self._generated: dict[int, list[int]] = {}
-        self._template = context.model.template
-        self._trunk = context.branch()
+        self.transcript = Transcript(
+            context.model,
+            documents=[as_document(one) for one in documents],
+            tools=list(tools),
+            template_options=dict(template_options or {}),
+        )
         for message in messages:
-            if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
-                raise ArgumentError(f"a message is {message!r}, expected a mapping with 'role' and 'content'")
-            self.add(message["role"], message["content"])
+            self.transcript.add(message)
+        self.on_full = on_full
+        self.callees = Callees([context.model.intrinsic(name) for name in may_call], call_depth)
+        self._trunk = context.branch()
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """What was said: mappings with `role` and `content`."""
+        return self.transcript.messages
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        """What the conversation is grounded in: mappings with `text`."""
+        return self.transcript.documents
 
     def add(self, role: str, content: str) -> None:
         """Adds a message. Nothing is computed until a check or a reply needs it.
@@ -41,71 +78,91 @@ class Chat:
         Raises:
             ArgumentError: Role or content is no text.
         """
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise ArgumentError(
-                f"a message has role {type(role).__name__} and content {type(content).__name__}, expected text for both"
-            )
-        self.messages.append({"role": role, "content": content})
+        self.transcript.add({"role": role, "content": content})
 
     @overload
-    def check(self, name: str, /) -> Verdict: ...
+    def check(
+        self,
+        name: str,
+        /,
+        *,
+        at: int | None = None,
+        keep: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> Verdict: ...
     @overload
-    def check(self, first: str, second: str, /, *others: str) -> dict[str, Verdict]: ...
+    def check(
+        self,
+        first: str,
+        second: str,
+        /,
+        *others: str,
+        at: int | None = None,
+        keep: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> dict[str, Verdict]: ...
 
-    def check(self, *names: str) -> Verdict | dict[str, Verdict]:
-        """Asks intrinsics about the conversation as it stands, all in one fused pass, and leaves no trace of it.
+    def check(
+        self,
+        *names: str,
+        at: int | None = None,
+        keep: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> Verdict | dict[str, Verdict]:
+        """Asks intrinsics about the conversation, all in one fused pass, and leaves no trace of it.
 
         Args:
             *names: Intrinsics loaded by the model.
+            at: Ask about the first messages only, as `messages[:at]`; all of them if not given. Nothing is read again.
+            keep: Whether the answers become part of the conversation, each an assistant's message.
+            arguments: What the intrinsics' instructions insert, by name.
 
         Returns:
             The verdict, or where several were asked the verdicts by name.
 
         Raises:
-            ArgumentError: No intrinsic was named, or there are no messages.
+            ArgumentError: No intrinsic was named, there are no messages, or an argument is missing.
             AdapterNotFoundError: One of the intrinsics is not loaded.
-            ContextFullError: The conversation and the invocations do not fit.
+            AnswerError: An answer cannot be read as the intrinsic's `io.yaml` says.
+            ContextFullError: The conversation and the prompts do not fit.
             Cancelled: `cancel` was called.
         """
         if not names:
             raise ArgumentError("no intrinsic was named; expected at least one")
-        intrinsics = [self.context.model.intrinsic(name) for name in dict.fromkeys(names)]
-        began = time.perf_counter()
-        self._sync()
-        reused = self._trunk.length - self._trunk.n_queued
-        rows_before = self.context.counters.rows_decoded
-        forks: list[Branch] = []
+        asked = {name: self.context.model.intrinsic(name) for name in names}
         try:
-            forks.extend(intrinsic.invoke(self._trunk) for intrinsic in intrinsics)
-            prepared = time.perf_counter()
-            answers = self._ask(intrinsics, forks)
-            timings = Timings(prepared - began, time.perf_counter() - prepared)
-        finally:
-            for fork in forks:
-                fork.close()
-        evaluated = self.context.counters.rows_decoded - rows_before
-        verdicts = {
-            intrinsic.name: (
-                intrinsic.read_text(answer, reused=reused, evaluated=evaluated, timings=timings)
-                if isinstance(answer, str)
-                else intrinsic.read_labels(answer, reused=reused, evaluated=evaluated, timings=timings)
-            )
-            for intrinsic, answer in zip(intrinsics, answers, strict=True)
-        }
+            verdicts, calls = self._ask(asked, at, arguments or {})
+        except ContextFullError:
+            if not self.forget():
+                raise
+            verdicts, calls = self._ask(asked, at, arguments or {})
+        if keep:
+            for call in calls:
+                self.transcript.add_generated(call.answer, call.answer_tokens)
         return verdicts if len(names) > 1 else next(iter(verdicts.values()))
 
-    def _ask(self, intrinsics: Sequence[Intrinsic], forks: Sequence[Branch]) -> list[Any]:
-        answers: list[Any] = [""] * len(intrinsics)
-        labelled = [i for i, intrinsic in enumerate(intrinsics) if intrinsic.answer.labels]
-        if labelled:
-            scores = self.context.score([(forks[i], intrinsics[i].answer.labels) for i in labelled])
-            for i, one in zip(labelled, scores, strict=True):
-                answers[i] = one
-        for limit in sorted({intrinsic.answer.max_tokens for intrinsic in intrinsics if not intrinsic.answer.labels}):
-            free = [i for i, one in enumerate(intrinsics) if not one.answer.labels and one.answer.max_tokens == limit]
-            for step in self.context.generate([forks[i] for i in free], max_tokens=limit):
-                answers[free[step.index]] += step.text
-        return answers
+    def _ask(
+        self, asked: Mapping[str, Intrinsic], at: int | None, arguments: Mapping[str, Any]
+    ) -> tuple[dict[str, Verdict], list[Call]]:
+        began = time.perf_counter()
+        self._sync()
+        conversation = self.transcript.conversation(at)
+        prompts = [write_prompt(intrinsic, conversation, arguments) for intrinsic in asked.values()]
+        rows_before = self.context.counters.rows_decoded
+        calls: list[Call] = []
+        try:
+            for intrinsic, prompt in zip(asked.values(), prompts, strict=True):
+                origins = [self._trunk, *(call.base for call in calls)]
+                calls.append(Call(intrinsic, self.context, prompt, origins, self.callees))
+            prepared = time.perf_counter()
+            finish_calls(self.context, calls)
+            timings = Timings(prepared - began, time.perf_counter() - prepared)
+        finally:
+            for call in reversed(calls):
+                call.close()
+        evaluated = self.context.counters.rows_decoded - rows_before
+        verdicts = [call.verdict(evaluated=evaluated, timings=timings) for call in calls]
+        return dict(zip(asked, verdicts, strict=True)), calls
 
     def reply(
         self,
@@ -117,7 +174,11 @@ class Chat:
         min_p: float = 0.0,
         seed: int = 0,
         stop: Sequence[str] = (),
-    ) -> Iterator[str]:
+        guards: Sequence[str] | Mapping[str, Rule] = (),
+        every: Every = "sentence",
+        on_flag: OnFlag = "stop",
+        arguments: Mapping[str, Any] | None = None,
+    ) -> Reply:
         """Lets the base model answer; the reply becomes part of the conversation, as far as it was taken.
 
         Args:
@@ -128,44 +189,116 @@ class Chat:
             min_p: As for `Context.generate`.
             seed: Seed of the sampling.
             stop: The reply ends before the first of these.
+            guards: Intrinsics that judge the reply while it is written, in the batches that write it: names, or a
+                mapping from names to what raises a flag: a label, several labels, or a function of the verdict. Without
+                that it is the label that says yes.
+            every: When the guards are asked: at the end of each `sentence`, or every so many tokens.
+            on_flag: What a flag does: `stop` ends the reply, with what was written by then; `report` leaves it in
+                `Reply.flags`; a function is called with the `GuardCheck` and returns whether to stop.
+            arguments: What the guards' instructions insert, by name.
 
-        Yields:
-            Pieces of the reply.
+        Returns:
+            The reply; taking pieces from it writes it.
 
         Raises:
             ArgumentError: An option is outside its range, or there are no messages.
+            AdapterNotFoundError: A guard is not loaded.
+            AnswerError: A guard's answer cannot be read; what was written stays.
             ContextFullError: The reply does not fit; what was written stays.
             Cancelled: `cancel` was called.
         """
-        self._sync(add_generation_prompt=True)
-        begin = self._trunk.length
-        pieces: list[str] = []
-        steps = self.context.generate(
-            [self._trunk],
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-        )
-        try:
-            for step in steps:
-                if step.text:
-                    pieces.append(step.text)
-                    yield step.text
-        finally:
-            if pieces and not self.context.closed:
-                # Where a stop string cut the text short, the tokens say more than the reply does.
-                text, tokens = "".join(pieces), self._trunk.tokens[begin:]
-                if self.context.model.detokenize(tokens) == text:
-                    self._generated[len(self.messages)] = tokens
-                self.add("assistant", text)
+        sampling = Sampling(max_tokens, temperature, top_k, top_p, min_p, seed, stop)
+        return Reply(self, sampling, guards=guards, every=every, on_flag=on_flag, arguments=arguments or {})
 
     def cancel(self) -> None:
         """Makes the running check or reply raise Cancelled. Safe from any thread."""
         self.context.cancel()
+
+    async def acheck(
+        self,
+        *names: str,
+        at: int | None = None,
+        keep: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> Verdict | dict[str, Verdict]:
+        """`check` for asyncio: it runs on a thread, and cancelling the task cancels it.
+
+        Args:
+            *names: As for `check`, like all the others.
+            at: See there.
+            keep: See there.
+            arguments: See there.
+        """
+        return await asynchronous.run(self.context, lambda: self.check(*names, at=at, keep=keep, arguments=arguments))
+
+    def areply(
+        self,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+        guards: Sequence[str] | Mapping[str, Rule] = (),
+        every: Every = "sentence",
+        on_flag: OnFlag = "stop",
+        arguments: Mapping[str, Any] | None = None,
+    ) -> AsyncReply:
+        """`reply` for asyncio, to be taken with `async for`; cancelling the task cancels it.
+
+        Args:
+            max_tokens: As for `reply`, like all the others.
+            temperature: See there.
+            top_k: See there.
+            top_p: See there.
+            min_p: See there.
+            seed: See there.
+            stop: See there.
+            guards: See there.
+            every: See there.
+            on_flag: See there.
+            arguments: See there.
+        """
+        return AsyncReply(
+            self.reply(
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+                seed=seed,
+                stop=stop,
+                guards=guards,
+                every=every,
+                on_flag=on_flag,
+                arguments=arguments,
+            )
+        )
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the conversation and its KV cache to a file, for `Model.load_chat`.
+
+        What is not computed yet is computed first.
+
+        Raises:
+            ArgumentError: There are no messages, or what they hold cannot be written as JSON.
+            OSError: The file cannot be written.
+            Cancelled, ContextFullError: As for `check`.
+        """
+        self._sync()
+        self.context.decode()
+        chat_file.write(path, self.transcript, self.context, self._trunk.save())
+
+    def restore(self, saved: bytes) -> None:
+        """Takes over a trunk as `Branch.save` wrote it; what does not fit the conversation is read again.
+
+        Raises:
+            ArgumentError: It is none, or from another model.
+        """
+        self._trunk.close()
+        self._trunk = self.context.restore(saved)
 
     @property
     def trunk(self) -> Branch:
@@ -175,23 +308,58 @@ class Chat:
 
     def _sync(self, *, add_generation_prompt: bool = False) -> None:
         """Makes the trunk hold the conversation, keeping the longest prefix it already has."""
-        if not self.messages:
-            raise ArgumentError("the conversation has no messages; add one first")
-        wanted = self._template.tokenize(
-            self.messages,
-            documents=self.documents,
-            add_generation_prompt=add_generation_prompt,
-            generated=self._generated,
-        )
+
+        def wanted() -> list[int]:
+            conversation = self.transcript.conversation()
+            return conversation.prompted_tokens if add_generation_prompt else conversation.tokens
+
+        tokens = wanted()
+        if len(tokens) > self.context.n_ctx * 7 // 8 and self.forget():
+            tokens = wanted()
         held = self._trunk.tokens
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(held, wanted, strict=False)) if a != b), min(len(held), len(wanted))
-        )
+        shared = common_prefix(held, tokens)
         if shared < len(held):
             shorter = self._trunk.fork(shared)
             self._trunk.close()
             self._trunk = shorter
-        self._trunk.append(wanted[shared:])
+        self._trunk.append(tokens[shared:])
+
+    def forget(self) -> bool:
+        """Forgets the oldest turns where `on_full` is `shift`, until a quarter of the context is free.
+
+        Where the template allows it, what follows them moves up in the KV cache and is not read again.
+
+        Returns:
+            Whether anything was forgotten.
+        """
+        beginnings = self.transcript.later_beginnings() if self.on_full == "shift" else []
+        if not beginnings:
+            return False
+        before = self.transcript.conversation().tokens
+        n_behind = self._trunk.length - common_prefix(self._trunk.tokens, before)
+        for self.transcript.n_forgotten in beginnings:
+            after = self.transcript.conversation().tokens
+            if len(after) + n_behind <= self.context.n_ctx * 3 // 4:
+                break
+        self._move_up(before, after)
+        return True
+
+    def _move_up(self, before: Sequence[int], after: Sequence[int]) -> None:
+        """Takes what was forgotten out of the trunk, where it is one piece; elsewhere `_sync` reads the rest again."""
+        begin, n_gone = common_prefix(before, after), len(before) - len(after)
+        if before[begin + n_gone :] == after[begin:] and begin + n_gone <= common_prefix(self._trunk.tokens, before):
+            with suppress(BackendError, PositionError):
+                self._trunk.drop(begin, begin + n_gone)
+
+    def begin_reply(self) -> Branch:
+        """The trunk, ready for the assistant to write on."""
+        self._sync(add_generation_prompt=True)
+        return self._trunk
+
+    def end_reply(self, text: str, tokens: Sequence[int]) -> None:
+        """Takes what was written on the trunk into the conversation."""
+        if text and not self.context.closed:
+            self.transcript.add_generated(text, tokens)
 
     def close(self) -> None:
         """Frees the conversation's context."""
@@ -204,11 +372,3 @@ class Chat:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _document(document: Mapping[str, str] | str) -> dict[str, str]:
-    if isinstance(document, str):
-        return {"text": document}
-    if isinstance(document, Mapping) and isinstance(document.get("text"), str):
-        return dict(document)
-    raise ArgumentError(f"a document is {document!r}, expected text or a mapping with 'text' and perhaps 'title'")

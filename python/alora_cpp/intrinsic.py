@@ -2,75 +2,131 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
 from alora_cpp.adapter import Adapter
-from alora_cpp.answer_format import AnswerFormat, parse_answer_format
-from alora_cpp.branch import Branch
-from alora_cpp.errors import AdapterError
-from alora_cpp.scoring import LabelScores
-from alora_cpp.verdict import Timings, Verdict
+from alora_cpp.constraint import SchemaConstraint
+from alora_cpp.errors import AdapterError, ArgumentError
+from alora_cpp.io import IoConfig
+from alora_cpp.schema_texts import ClosedText, closed_texts
+
+if TYPE_CHECKING:
+    from alora_cpp.model import Model
+
+Activation = Literal["start", "end"]
+Compat = Literal["granite-common"]
 
 
 class Intrinsic:
-    """An adapter that judges a conversation. Made by `Model.load_intrinsic`."""
+    """An adapter that judges a conversation. Made by `Model.load_intrinsic`.
 
-    def __init__(self, adapter: Adapter, *, name: str | None = None) -> None:
+    Attributes:
+        adapter: The weights.
+        config: How to ask and how to read the answer.
+        name: What it is called.
+        invocation: The tokens that call it; may be empty.
+        activation_offset: How many tokens of the invocation come before the first one that the adapter governs.
+        compat: `granite-common` where likelihoods are to be that library's approximation; None where they are exact.
+        closed: Every answer that it may give, where these can be listed; they are scored, nothing is generated.
+        labels: A short name for each of these.
+        constraint: What a generated answer must obey; None where it is free text.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        config: IoConfig,
+        model: Model,
+        *,
+        name: str | None = None,
+        invocation: Sequence[int] | None = None,
+        activation: Activation = "start",
+        compat: Compat | None = None,
+    ) -> None:
         """Wraps an adapter.
 
         Args:
-            adapter: The adapter; its `io_yaml` says how to read its answer.
+            adapter: The adapter.
+            config: Its `io.yaml`.
+            model: The model it was loaded for.
             name: What to call it; the adapter's own name if not given.
+            invocation: Tokens to call it with instead of its own; empty: none, it governs from the last token of the
+                prompt that begins a reply.
+            activation: Whether it governs from the first token of its invocation on, as PEFT defines it, or from the
+                last one.
+            compat: As for the attribute.
 
         Raises:
-            AdapterError: The adapter has no invocation, or its `io.yaml` cannot be understood.
+            AdapterError: The adapter has no invocation and none is given, or its answers cannot be constrained.
+            ArgumentError: An option is outside what it may be.
         """
-        if not adapter.invocation_tokens:
+        if activation not in ("start", "end"):
+            raise ArgumentError(f"activation is {activation!r}, expected 'start' or 'end'")
+        if compat not in (None, "granite-common"):
+            raise ArgumentError(f"compat is {compat!r}, expected None or 'granite-common'")
+        if invocation is None and not adapter.invocation_tokens:
             raise AdapterError(
-                f"adapter '{adapter.name}' has no invocation tokens: it is an ordinary LoRA, which no check can call; "
-                "load it with load_adapter and activate it on a branch"
+                f"adapter '{adapter.name}' has no invocation tokens: it is an ordinary LoRA; give invocation=() to "
+                "activate it where the answer begins, or load it with load_adapter and activate it on a branch"
             )
         self.adapter = adapter
+        self.config = config
         self.name = name or adapter.name
-        self.answer: AnswerFormat = parse_answer_format(adapter.io_yaml, adapter.name)
+        self.invocation = tuple(adapter.invocation_tokens if invocation is None else invocation)
+        self.activation_offset = _offset(adapter, self.invocation, activation)
+        self.compat = compat
+        self.closed = _closed(config)
+        self.labels = _labels(self.closed)
+        self.constraint: SchemaConstraint | None = None
+        if compat and config.choices:
+            self.constraint = SchemaConstraint.from_choices(model, config.choices)
+        elif config.response_format is not None and (compat or not self.closed):
+            self.constraint = SchemaConstraint(model, config.response_format)
 
-    def invoke(self, trunk: Branch) -> Branch:
-        """Forks the trunk at its end and queues the invocation, governed from where the adapter was trained to be."""
-        fork = trunk.fork()
-        tokens, offset = self.adapter.invocation_tokens, self.adapter.activation_offset
-        fork.append(tokens[:offset])
-        fork.activate(self.adapter)
-        fork.append(tokens[offset:])
-        return fork
-
-    def read_labels(self, scores: LabelScores, *, reused: int, evaluated: int, timings: Timings) -> Verdict:
-        """The verdict from exact label probabilities."""
-        probabilities = {str(label): float(p) for label, p in zip(scores.labels, scores.probabilities, strict=True)}
-        label = str(scores.best)
-        values = self.answer.values
-        value = sum(p * values[key] for key, p in probabilities.items() if key in values) if values else None
-        return Verdict(
-            intrinsic=self.name,
-            label=label,
-            probability=probabilities[label],
-            probabilities=probabilities,
-            value=value,
-            text=label,
-            off_label=scores.off_label,
-            tokens_reused=reused,
-            tokens_evaluated=evaluated,
-            timings=timings,
-        )
-
-    def read_text(self, text: str, *, reused: int, evaluated: int, timings: Timings) -> Verdict:
-        """The verdict from a free answer."""
-        return Verdict(
-            intrinsic=self.name,
-            label=None,
-            probability=None,
-            text=text,
-            tokens_reused=reused,
-            tokens_evaluated=evaluated,
-            timings=timings,
-        )
+    @property
+    def is_scored(self) -> bool:
+        """Whether its answers are scored, all of them, and none is generated."""
+        return bool(self.closed) and self.compat is None
 
     def __repr__(self) -> str:
         return f"Intrinsic({self.name!r})"
+
+
+def _offset(adapter: Adapter, invocation: Sequence[int], activation: Activation) -> int:
+    if activation == "end":
+        return max(0, len(invocation) - 1)
+    return min(adapter.activation_offset, max(0, len(invocation) - 1))
+
+
+def _closed(config: IoConfig) -> tuple[ClosedText, ...]:
+    if config.choices:
+        return tuple(ClosedText(choice, choice) for choice in config.choices)
+    return (closed_texts(config.response_format) if config.response_format is not None else None) or ()
+
+
+def _labels(closed: Sequence[ClosedText]) -> tuple[str, ...]:
+    """Names for answers: where they differ in one place only, what stands there; else the whole text."""
+    values = [dict(_leaves(answer.value)) for answer in closed]
+    places = list(dict.fromkeys(place for leaves in values for place in leaves))
+    if all(len(leaves) == len(places) for leaves in values):
+        differing = [place for place in places if len({_spelled(leaves[place]) for leaves in values}) > 1]
+        if len(differing) == 1:
+            labels = tuple(_spelled(leaves[differing[0]]) for leaves in values)
+            if len(set(labels)) == len(labels):
+                return labels
+    return tuple(answer.text for answer in closed)
+
+
+def _leaves(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            yield from _leaves(item, (*place, key))
+    else:
+        yield place, value
+
+
+def _spelled(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

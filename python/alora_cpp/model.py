@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -10,13 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from alora_cpp import _core
+from alora_cpp import _core, chat_file
 from alora_cpp.adapter import Adapter
-from alora_cpp.chat import Chat
+from alora_cpp.chat import Chat, OnFull
 from alora_cpp.chat_template import ChatTemplate
 from alora_cpp.context import Context
 from alora_cpp.errors import AdapterError, AdapterNotFoundError, ArgumentError, ClosedError
-from alora_cpp.intrinsic import Intrinsic
+from alora_cpp.intrinsic import Activation, Compat, Intrinsic
+from alora_cpp.io import IoConfig, canonical_name, parse_io_yaml
+
+# Enough to tell fine-tunes of one model apart: they differ in every weight.
+_N_SAMPLES, _SAMPLE_SIZE = 256, 4096
 
 BUNDLED = Path(__file__).parent / "bundled" / "alora-tiny.gguf"
 
@@ -113,17 +118,47 @@ class Model:
             raise AdapterError(f"{path} is a folder; convert it first: alora-cli convert {path} --outfile NAME.gguf")
         return Adapter(_core.Adapter.load(self._core, fspath(path)))
 
-    def load_intrinsic(self, path: str | PathLike[str], *, name: str | None = None) -> Intrinsic:
+    def load_intrinsic(
+        self,
+        path: str | PathLike[str],
+        *,
+        name: str | None = None,
+        io_yaml: str | PathLike[str] | None = None,
+        invocation: str | Sequence[int] | None = None,
+        activation: Activation = "start",
+        compat: Compat | None = None,
+    ) -> Intrinsic:
         """Loads an adapter and how to ask it, and makes it known to chats of this model.
 
         Args:
             path: The adapter's GGUF file.
             name: What to call it; the adapter's own name if not given.
+            io_yaml: A file that says how to ask it; if not given, `<stem>.io.yaml` or `io.yaml` beside the adapter,
+                else what the adapter's file holds, else its answer is free text.
+            invocation: What calls it instead of its own invocation: text, with control tokens, or tokens. Empty: it
+                governs from the last token of the prompt that begins a reply.
+            activation: `start`: it governs from its invocation's first token on, as PEFT defines it; `end`: from the
+                last one, the paper's setting for answers of one token.
+            compat: `granite-common`: likelihoods as that library approximates them from the ten most probable tokens;
+                if not given, they are exact.
 
         Raises:
             AdapterError: As for `load_adapter`, or its `io.yaml` cannot be understood.
+            ArgumentError: An option is outside what it may be.
+            OSError: The `io_yaml` given cannot be read.
         """
-        intrinsic = Intrinsic(self.load_adapter(path), name=name)
+        adapter = self.load_adapter(path)
+        if isinstance(invocation, str):
+            invocation = self.tokenize(invocation, parse_special=True)
+        intrinsic = Intrinsic(
+            adapter,
+            _io_config(adapter, io_yaml),
+            self,
+            name=name,
+            invocation=invocation,
+            activation=activation,
+            compat=compat,
+        )
         self._intrinsics[intrinsic.name] = intrinsic
         return intrinsic
 
@@ -138,19 +173,28 @@ class Model:
         Raises:
             AdapterNotFoundError: None of that name is loaded.
         """
-        if name not in self._intrinsics:
+        found = self._intrinsics.get(name)
+        if found is None:
+            same = [one for key, one in self._intrinsics.items() if canonical_name(key) == canonical_name(name)]
+            found = same[0] if len(same) == 1 else None
+        if found is None:
             known = ", ".join(sorted(self._intrinsics)) or "none"
             raise AdapterNotFoundError(
                 f"no intrinsic '{name}' is loaded; there are: {known}; load it with load_intrinsic(path), "
                 "on the command line with --adapter NAME=PATH"
             )
-        return self._intrinsics[name]
+        return found
 
     def chat(
         self,
         messages: Sequence[Mapping[str, Any]] = (),
         *,
-        documents: Sequence[Mapping[str, str] | str] = (),
+        documents: Sequence[Mapping[str, Any] | str] = (),
+        tools: Sequence[Mapping[str, Any]] = (),
+        template_options: Mapping[str, Any] | None = None,
+        on_full: OnFull = "error",
+        may_call: Sequence[str] = (),
+        call_depth: int = 1,
         n_ctx: int | None = None,
         n_threads: int = 0,
     ) -> Chat:
@@ -158,14 +202,72 @@ class Model:
 
         Args:
             messages: What was said already: mappings with `role` and `content`.
-            documents: Documents to be grounded in: text, or mappings with `text` and perhaps `title`.
+            documents: Documents to be grounded in: text, or mappings with `text` and perhaps `title` and `doc_id`.
+            tools: Functions that the model is told of, as schemas in OpenAI's form.
+            template_options: More variables for the chat template.
+            on_full: Where the context is full: `error` raises ContextFullError, `shift` forgets the oldest turns.
+            may_call: Intrinsics that the model itself may call: where it writes the invocation of one, that one is run
+                and its answer becomes part of the text.
+            call_depth: How deep such calls may go: 2 lets an intrinsic that was called call another.
             n_ctx: As for `context`.
             n_threads: As for `context`.
 
         Raises:
-            ArgumentError: A message or document is not what it should be, or the model has no chat template.
+            AdapterNotFoundError: An intrinsic of `may_call` is not loaded.
+            ArgumentError: A message, document or option is not what it should be.
         """
-        return Chat(self.context(n_ctx=n_ctx, n_threads=n_threads), messages, documents=documents)
+        return Chat(
+            self.context(n_ctx=n_ctx, n_threads=n_threads),
+            messages,
+            documents=documents,
+            tools=tools,
+            template_options=template_options,
+            on_full=on_full,
+            may_call=may_call,
+            call_depth=call_depth,
+        )
+
+    def load_chat(
+        self,
+        path: str | PathLike[str],
+        *,
+        on_full: OnFull = "error",
+        may_call: Sequence[str] = (),
+        call_depth: int = 1,
+        n_ctx: int | None = None,
+        n_threads: int = 0,
+    ) -> Chat:
+        """Goes on with a conversation that `Chat.save` wrote, without reading it again.
+
+        Args:
+            path: The file. It is checked for completeness, not for malice: take it from no stranger.
+            on_full: As for `chat`, like all the others.
+            may_call: See there.
+            call_depth: See there.
+            n_ctx: See there; if not given, as large as it was.
+            n_threads: See there.
+
+        Raises:
+            ArgumentError: It is no such file, cut off, damaged, or from another model or version.
+            ContextFullError: It does not fit into `n_ctx`.
+            OSError: The file cannot be read.
+        """
+        facts, kv = chat_file.read(path, self)
+        chat = self.chat(
+            facts["messages"],
+            documents=facts["documents"],
+            tools=facts["tools"],
+            template_options=facts["template_options"],
+            on_full=on_full,
+            may_call=may_call,
+            call_depth=call_depth,
+            n_ctx=n_ctx or facts["n_ctx"],
+            n_threads=n_threads,
+        )
+        chat.transcript.n_forgotten = facts["n_forgotten"]
+        chat.transcript.generated = {index: (text, tokens) for index, text, tokens in facts["generated"]}
+        chat.restore(kv)
+        return chat
 
     def tokenize(self, text: str, *, parse_special: bool = False, add_special: bool = False) -> list[int]:
         """Text to tokens.
@@ -227,6 +329,18 @@ class Model:
     def name(self) -> str:
         """The name in the file (`general.name`), else the file's stem."""
         return self.metadata.get("general.name") or self.path.stem
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the file's size and of samples of its content, to tell models apart in a moment."""
+        digest = hashlib.sha256()
+        with self.path.open("rb") as file:
+            size = file.seek(0, 2)
+            digest.update(str(size).encode())
+            for sample in range(_N_SAMPLES + 1):
+                file.seek(max(0, size - _SAMPLE_SIZE) * sample // _N_SAMPLES)
+                digest.update(file.read(_SAMPLE_SIZE))
+        return digest.hexdigest()
 
     @property
     def architecture(self) -> str:
@@ -302,3 +416,16 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _io_config(adapter: Adapter, path: str | PathLike[str] | None) -> IoConfig:
+    """How to ask an adapter: a file named, else one beside it, else what it holds itself, else free text."""
+    beside = (adapter.path.with_suffix(".io.yaml"), adapter.path.with_name("io.yaml"))
+    found = Path(path) if path is not None else next((one for one in beside if one.is_file()), None)
+    if found is None:
+        text, source = adapter.io_yaml, f"{adapter.path} (alora.io_yaml)"
+        return IoConfig() if text is None else parse_io_yaml(text, source=source)
+    try:
+        return parse_io_yaml(found.read_text(encoding="utf-8"), source=str(found))
+    except UnicodeDecodeError as error:
+        raise AdapterError(f"{found} is no UTF-8 text: {error.reason} at byte {error.start}") from None

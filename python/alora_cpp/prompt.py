@@ -1,0 +1,107 @@
+"""What an intrinsic is asked: the tokens, and from which of them on its adapter governs.
+
+The conversation is rewritten as the intrinsic's `io.yaml` says and rendered with the model's chat template. Where the
+invocation is part of that (the prompt that begins a reply, or an instruction's text), its last occurrence counts, which
+is PEFT's rule; otherwise it follows the conversation. What users wrote is never taken for an invocation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alora_cpp.conversation import Conversation, common_prefix, common_suffix
+from alora_cpp.intrinsic import Intrinsic
+from alora_cpp.io import Request, rewrite_request
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An intrinsic's prompt.
+
+    Attributes:
+        tokens: All of it, from the conversation's beginning on.
+        activation: Position of the first token that the adapter governs.
+        request: The rewritten conversation, to which the answer refers.
+    """
+
+    tokens: list[int]
+    activation: int
+    request: Request
+
+
+def write_prompt(intrinsic: Intrinsic, conversation: Conversation, arguments: Mapping[str, Any]) -> Prompt:
+    """The prompt that asks an intrinsic about a conversation.
+
+    Args:
+        intrinsic: Whom to ask.
+        conversation: About what.
+        arguments: What the intrinsic's instruction inserts, by name.
+
+    Raises:
+        ArgumentError: An argument is missing, or the chat template refuses the messages.
+    """
+    request = rewrite_request(intrinsic.config, conversation.messages, conversation.documents, arguments)
+    rewritten = _rewritten(conversation, request, intrinsic.config.parameters.template_arguments)
+    if not intrinsic.invocation:
+        # Nothing invokes it: it governs the row that predicts the answer's first token.
+        tokens = rewritten.prompted_tokens
+        return Prompt(tokens, len(tokens) - 1, request)
+    tokens = rewritten.prompted_tokens
+    found = _find_invocation(tokens, intrinsic.invocation, _authored(rewritten, request))
+    if found is None:
+        found = len(rewritten.tokens)
+        tokens = [*rewritten.tokens, *intrinsic.invocation]
+    return Prompt(tokens, found + intrinsic.activation_offset, request)
+
+
+def _rewritten(conversation: Conversation, request: Request, template_arguments: Mapping[str, Any]) -> Conversation:
+    n_own = len(request.messages) - request.n_instructions
+    shift = n_own - len(conversation.messages)
+    unchanged = (
+        not template_arguments
+        and len(request.messages) == len(conversation.messages)
+        and all(new == old for new, old in zip(request.messages, conversation.messages, strict=True))
+        and list(request.documents) == list(conversation.documents)
+    )
+    if unchanged:
+        return conversation
+    generated = {
+        index + shift: tokens
+        for index, tokens in conversation.generated.items()
+        if request.messages[index + shift] == conversation.messages[index]
+    }
+    return replace(
+        conversation,
+        messages=request.messages,
+        documents=request.documents,
+        template_options={**conversation.template_options, **template_arguments},
+        generated=generated,
+    )
+
+
+def _authored(rewritten: Conversation, request: Request) -> list[tuple[int, int]]:
+    """Where in the prompt the adapter's author and the template speak, not the users: ranges of positions."""
+    tokens = rewritten.prompted_tokens
+    if not request.n_instructions:
+        return [(common_prefix(tokens, rewritten.tokens), len(tokens))]
+    begin = common_prefix(tokens, rewritten.until(len(request.messages) - 1).tokens)
+    if request.instruction_skeleton == request.messages[-1]["content"]:
+        return [(begin, len(tokens))]
+    skeleton = {**request.messages[-1], "content": request.instruction_skeleton}
+    others = replace(rewritten, messages=[*request.messages[:-1], skeleton]).prompted_tokens
+    return [
+        (begin, max(begin, common_prefix(tokens, others))),
+        (max(begin, len(tokens) - common_suffix(tokens, others)), len(tokens)),
+    ]
+
+
+def _find_invocation(tokens: Sequence[int], invocation: Sequence[int], ranges: Sequence[tuple[int, int]]) -> int | None:
+    """Where the last occurrence within one of the ranges begins."""
+    wanted = list(invocation)
+    for begin, end in reversed(ranges):
+        for at in range(end - len(wanted), begin - 1, -1):
+            if tokens[at : at + len(wanted)] == wanted:
+                return at
+    return None

@@ -1,0 +1,114 @@
+"""An intrinsic's answer being written, a token at a time, within what its `io.yaml` allows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alora_cpp.branch import Branch
+from alora_cpp.context import Context
+from alora_cpp.intrinsic import Intrinsic
+from alora_cpp.io import AnswerToken
+
+# For answers whose io.yaml gives no limit.
+MAX_TOKENS = 512
+# As many as vLLM is asked for by granite-common.
+_N_TOP = 10
+
+
+class Writing:
+    """An answer on its way.
+
+    Attributes:
+        tokens: What was written.
+        recorded: Each token's log-probability beside the most probable ones; kept where `compat` asks for it.
+        is_done: Whether the answer is complete.
+        is_truncated: Whether it was brought to its end because it got too long.
+    """
+
+    def __init__(self, context: Context, branch: Branch, intrinsic: Intrinsic) -> None:
+        """Begins to write at the end of a branch.
+
+        Raises:
+            ArgumentError: A parameter is outside what it may be.
+        """
+        parameters = intrinsic.config.parameters
+        self._model = context.model
+        self._branch = branch
+        self._limit = parameters.max_tokens or MAX_TOKENS
+        self._matcher = intrinsic.constraint.start() if intrinsic.constraint else None
+        self._records = intrinsic.compat is not None
+        self._text = ""
+        self._generation = context.generation(
+            [branch],
+            max_tokens=2**30,
+            temperature=parameters.temperature,
+            top_p=parameters.top_p,
+            top_k=parameters.top_k,
+            min_p=parameters.min_p,
+            seed=parameters.seed or 0,
+            stop=() if self._matcher else parameters.stop,
+        )
+        self.tokens: list[int] = []
+        self.recorded: list[AnswerToken] = []
+        self.is_done = False
+        self.is_truncated = False
+        self._force()
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return self._text if self._matcher is None else self._model.detokenize(self.tokens)
+
+    def insert(self, tokens: list[int], text: str) -> None:
+        """Puts in what another intrinsic answered."""
+        self._branch.append(tokens)
+        self.tokens += tokens
+        self._text += text
+
+    def advance(self) -> None:
+        """Takes the next token; what is queued on the branch must be computed.
+
+        Raises:
+            AnswerError: The constraint cannot be met.
+            ContextFullError: No free cells are left.
+            Cancelled, BackendError: As for `Context.decode`.
+        """
+        if self._matcher is not None:
+            self.is_truncated = len(self.tokens) >= self._limit
+            mask = self._matcher.landing_mask() if self.is_truncated else self._matcher.mask()
+            self._generation.restrict_next(mask)
+        row = self._branch.logits() if self._records else None
+        (step,) = self._generation.next()
+        self._text += step.text
+        if not self._model.is_end_of_generation(step.token):
+            self.tokens.append(step.token)
+            if row is not None:
+                self.recorded.append(self._record(row, step.token))
+        self.is_done = step.finish is not None
+        if self._matcher is not None:
+            self._matcher.accept(step.token)
+            self.is_done = self.is_done or self._matcher.ended
+            self._force()
+        elif not self.is_done and len(self.tokens) >= self._limit:
+            self.is_done = self.is_truncated = True
+
+    def _force(self) -> None:
+        """Appends what must come next, in one go. Where tokens are recorded each one needs its own row's logits."""
+        if self._matcher is None or self._records or self.is_done:
+            return
+        forced = self._matcher.forced()
+        if forced:
+            self._branch.append(forced)
+            self.tokens += forced
+            for token in forced:
+                self._matcher.accept(token)
+            self.is_done = self._matcher.ended
+
+    def _record(self, logits: NDArray[np.float32], token: int) -> AnswerToken:
+        row = logits.astype(np.float64)
+        row -= row.max()
+        row -= np.log(np.exp(row).sum())
+        order = np.argsort(-row, kind="stable")[:_N_TOP]
+        top = tuple((self._model.detokenize([int(i)], special=True), float(row[i])) for i in order)
+        return AnswerToken(self._model.detokenize([token], special=True), float(row[token]), top)
