@@ -348,6 +348,7 @@ class Chat:
         """Takes what was forgotten out of the trunk, where it is one piece; elsewhere `_sync` reads the rest again."""
         begin, n_gone = common_prefix(before, after), len(before) - len(after)
         if before[begin + n_gone :] == after[begin:] and begin + n_gone <= common_prefix(self._trunk.tokens, before):
+            self.context.decode()
             with suppress(BackendError, PositionError):
                 self._trunk.drop(begin, begin + n_gone)
 
