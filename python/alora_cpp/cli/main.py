@@ -10,10 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from alora_cpp.cli import convert, demo, run, show
+from alora_cpp.cli import chat, convert, demo, run, show
 from alora_cpp.errors import AloraError
 
-COMMANDS = (run, demo, show, convert)
+COMMANDS = (run, chat, demo, show, convert)
 
 
 def parser() -> argparse.ArgumentParser:

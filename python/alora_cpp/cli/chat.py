@@ -1,0 +1,307 @@
+"""`alora-cli chat`: a conversation at a terminal, with verdicts beside each turn."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypedDict
+
+from alora_cpp.chat import Chat
+from alora_cpp.cli import options, terminal
+from alora_cpp.cli.conversations import read_documents
+from alora_cpp.errors import AloraError, ArgumentError
+from alora_cpp.io import canonical_name
+from alora_cpp.model import Model
+from alora_cpp.transcript import as_document
+from alora_cpp.verdict import Verdict
+
+# Intrinsics that judge what the user said, by words of their names; all others judge the reply.
+ABOUT_QUESTIONS = ("safety", "guardian", "jailbreak", "policy", "answerability", "query", "context_relevance")
+
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "chat",
+        help="talk with a model, with verdicts beside each turn",
+        description="Talk with a model at a terminal, or with a message a line from a pipe. Intrinsics that judge "
+        "questions are asked after your turn, all others after the reply. /help lists the commands.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a GGUF file, or 'bundled'")
+    parser.add_argument("--intrinsic", metavar="NAME[,NAME]", type=_names, help="which to ask (default: all loaded)")
+    parser.add_argument(
+        "--adapter",
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        type=_named_path,
+        help="an intrinsic's adapter file (repeatable)",
+    )
+    parser.add_argument(
+        "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
+    )
+    parser.add_argument(
+        "--guard", metavar="NAME[,NAME]", type=_names, default=[], help="stop a reply when one of these flags it"
+    )
+    parser.add_argument("--load", metavar="FILE", help="go on with a conversation that /save wrote")
+    parser.add_argument(
+        "-n", "--predict", "--n-predict", type=int, default=256, metavar="N", help="longest reply (256)"
+    )
+    parser.add_argument("--temp", type=float, default=0.0, metavar="N", help="temperature (default: 0, greedy)")
+    parser.add_argument("-s", "--seed", type=int, default=0, metavar="N", help="seed of the sampling (default: 0)")
+    options.add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    options.show_log(arguments)
+    documents = read_documents(arguments.documents)
+    with options.load_model(arguments.model, arguments) as model:
+        for name, path in arguments.adapter:
+            model.load_intrinsic(path, name=name)
+        session = Session(model, arguments, documents)
+        try:
+            return session.run()
+        finally:
+            session.chat.close()
+
+
+class _Machine(TypedDict):
+    n_ctx: int | None
+    n_threads: int
+
+
+class Session:
+    """What happens between the first line and the last."""
+
+    def __init__(self, model: Model, arguments: argparse.Namespace, documents: Sequence[Any]) -> None:
+        names = arguments.intrinsic or sorted(model.intrinsics)
+        for name in [*names, *arguments.guard]:
+            model.intrinsic(name)
+        self.after_question = [name for name in names if _is_about_questions(name)]
+        self.after_reply = [name for name in names if not _is_about_questions(name)]
+        self._model = model
+        self._arguments = arguments
+        self._interactive = sys.stdin.isatty()
+        self._machine: _Machine = {"n_ctx": arguments.ctx_size, "n_threads": arguments.threads}
+        self.chat = self._open(documents)
+        if arguments.load:
+            self.load(arguments.load)
+            self.chat.documents.extend(documents)
+
+    def run(self) -> int:
+        """Serves line after line to the end. Returns the exit code: 1 where a line from a pipe could not be served."""
+        failed = False
+        if self._interactive:
+            with contextlib.suppress(ImportError):
+                import readline  # noqa: F401 - gives input() a history
+            self._greet()
+        while True:
+            at_prompt = True
+            try:
+                line = self._read()
+                at_prompt = False
+                if line.startswith("/"):
+                    self._command(line)
+                elif line.strip():
+                    self._turn(line.strip())
+            except EOFError:
+                if self._interactive and at_prompt:
+                    note("")
+                break
+            except KeyboardInterrupt:
+                if not self._interactive:
+                    raise
+                note("" if at_prompt else "stopped")
+            except (AloraError, OSError) as error:
+                failed = True
+                note(f"alora-cli: error: {' '.join(str(error).split())}")
+        return 1 if failed and not self._interactive else 0
+
+    def _read(self) -> str:
+        """A line as it is typed, or the next one of a pipe. Raises EOFError after the last."""
+        try:
+            if not self._interactive:
+                line = sys.stdin.buffer.readline().decode("utf-8")
+                if not line:
+                    raise EOFError
+                return line.rstrip("\r\n")
+            # What goes to a file is results alone.
+            if not sys.stdout.isatty():
+                print("> ", end="", file=sys.stderr, flush=True)
+            return input("> " if sys.stdout.isatty() else "")
+        except UnicodeDecodeError as error:
+            raise ArgumentError(f"a line is not UTF-8: {error.reason} at byte {error.start}") from None
+
+    def _open(self, documents: Sequence[Any]) -> Chat:
+        return self._model.chat(documents=documents, **self._machine)
+
+    def _greet(self) -> None:
+        asked = [f"after your turn: {', '.join(self.after_question)}"] if self.after_question else []
+        asked += [f"after the reply: {', '.join(self.after_reply)}"] if self.after_reply else []
+        note("; ".join([self._model.name, *asked, "/help lists the commands"]))
+
+    def _turn(self, text: str) -> None:
+        """A message, its reply, and the verdicts on both. A message that gets no reply is taken back."""
+        before = len(self.chat.messages)
+        self.chat.add("user", text)
+        try:
+            with terminal.Progress("reading"):
+                _ = self.chat.trunk
+                self.chat.context.decode()
+            self._judge(self.after_question)
+            self._reply()
+        finally:
+            if len(self.chat.messages) == before + 1:
+                del self.chat.messages[before:]
+        self._judge(self.after_reply)
+
+    def _reply(self) -> None:
+        reply = self.chat.reply(
+            max_tokens=self._arguments.predict,
+            temperature=self._arguments.temp,
+            seed=self._arguments.seed,
+            guards=self._arguments.guard,
+        )
+        try:
+            for piece in reply:
+                print(printable(piece), end="", flush=True)
+        finally:
+            print(flush=True)
+        for check in reply.flags:
+            flags = ", ".join(told(check.verdicts[name]) for name in check.flagged)
+            print(
+                f"  {terminal.paint('stopped', terminal.RED)} by {flags}: {printable(check.sentence.strip())}",
+                flush=True,
+            )
+
+    def _judge(self, names: Sequence[str], at: int | None = None) -> None:
+        if names:
+            verdicts = self.chat.check(*names, at=at)
+            every: Iterable[Verdict] = [verdicts] if isinstance(verdicts, Verdict) else verdicts.values()
+            print(terminal.paint("  " + "   ".join(map(told, every)), terminal.DIM), flush=True)
+
+    def _command(self, line: str) -> None:
+        try:
+            name, *words = shlex.split(line)
+        except ValueError as error:
+            raise ArgumentError(f"{line} cannot be read: {error}") from None
+        if name not in COMMANDS:
+            raise ArgumentError(
+                f"there is no command {name}; /help lists them, and a space before it makes it a message"
+            )
+        usage, _, action = COMMANDS[name]
+        try:
+            inspect.signature(action).bind(self, *words)
+        except TypeError:
+            raise ArgumentError(f"{line} has the wrong number of words; usage: {usage}") from None
+        action(self, *words)
+
+    def check(self, name: str, at: str | None = None) -> None:
+        """`/check`."""
+        if at is not None and not at.isdecimal():
+            raise ArgumentError(f"AT is {at!r}, expected a number of messages")
+        self._judge([name], None if at is None else int(at))
+
+    def add_documents(self, *files: str) -> None:
+        """`/documents`."""
+        self.chat.documents.extend(as_document(document) for document in read_documents(files))
+        titles = [as_document(document).get("title") or "untitled" for document in self.chat.documents]
+        note(f"documents: {', '.join(titles) or 'none'}")
+
+    def undo(self) -> None:
+        """`/undo`."""
+        messages = self.chat.messages
+        asked = [index for index, message in enumerate(messages) if message["role"] == "user"]
+        if not asked:
+            raise ArgumentError("there is no message to take back")
+        note(f"took back: {messages[asked[-1]]['content']}")
+        del messages[asked[-1] :]
+
+    def save(self, file: str) -> None:
+        """`/save`."""
+        self.chat.save(file)
+        note(f"saved to {file}")
+
+    def load(self, file: str) -> None:
+        """`/load`."""
+        loaded = self._model.load_chat(file, **self._machine)
+        self.chat.close()
+        self.chat = loaded
+        note(f"loaded {file}, {len(loaded.messages)} messages")
+
+    def clear(self) -> None:
+        """`/clear`."""
+        documents = self.chat.documents
+        self.chat.close()
+        self.chat = self._open(documents)
+        note("cleared; the documents are kept")
+
+    def help(self) -> None:
+        """`/help`."""
+        width = max(len(usage) for usage, _, _ in COMMANDS.values())
+        for usage, meaning, _ in COMMANDS.values():
+            note(f"{usage.ljust(width)}  {meaning}")
+
+    def quit(self) -> None:
+        """`/quit`."""
+        raise EOFError
+
+
+COMMANDS: dict[str, tuple[str, str, Callable[..., None]]] = {
+    "/check": ("/check NAME [AT]", "ask an intrinsic now, or about the first AT messages", Session.check),
+    "/documents": ("/documents [FILE ...]", "add documents, and list them all", Session.add_documents),
+    "/save": ("/save FILE", "write the conversation, with what was computed for it", Session.save),
+    "/load": ("/load FILE", "go on with a saved conversation", Session.load),
+    "/undo": ("/undo", "take back your last message and the reply to it", Session.undo),
+    "/clear": ("/clear", "begin anew, with the same documents", Session.clear),
+    "/help": ("/help", "this list; Ctrl-C stops a reply", Session.help),
+    "/quit": ("/quit", "leave, as Ctrl-D does", Session.quit),
+}
+
+
+def told(verdict: Verdict) -> str:
+    """A verdict in a few words."""
+    if verdict.label is None or verdict.probability is None:
+        result = verdict.result
+        return f"{verdict.intrinsic} {result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)}"
+    text = f"{verdict.intrinsic} {verdict.label} {verdict.probability:.0%}"
+    # With two labels the value says nothing that the probability does not.
+    return text if verdict.value is None or len(verdict.probabilities) < 3 else f"{text} (mean {verdict.value:.2f})"
+
+
+def printable(text: str) -> str:
+    """A model's text, on a terminal without the control characters that would change how it works."""
+    return CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text) if sys.stdout.isatty() else text
+
+
+def note(text: str) -> None:
+    """A remark, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _is_about_questions(name: str) -> bool:
+    return any(word in canonical_name(name) for word in ABOUT_QUESTIONS)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names none; expected NAME[,NAME]")
+    return names
+
+
+def _named_path(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, path
