@@ -1,59 +1,72 @@
 """A conversation to tokens, by the model's own chat template.
 
-The template is rendered as text, as transformers does it. Control tokens count only where the template wrote them: in
-what users wrote, whatever looks like a control token is broken up before rendering and mended before tokenizing, so it
-stays text. Replies that the model generated itself keep the tokens they were generated with.
+The template is rendered as text, as transformers does it. Control tokens count only where the template wrote them:
+what users wrote goes through the template with stand-ins (see `user_text`), which become text again before anything is
+tokenized. Replies that the model generated itself keep the tokens they were generated with.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-import jinja2.ext
-import jinja2.sandbox
 
 from alora_cpp.errors import ArgumentError
+from alora_cpp.fallback_template import choose_format
+from alora_cpp.template_sandbox import TemplateSandbox
+from alora_cpp.user_text import SPACES, StandIns, UserText
 
 if TYPE_CHECKING:
     from alora_cpp.model import Model
 
 _OWN_VARIABLES = {"messages", "documents", "tools", "add_generation_prompt", "bos_token", "eos_token"}
 
+# Templates may make control tokens of these, such as `<|user|>`; any other role is text like all that users write.
+_KNOWN_ROLES = {"system", "developer", "user", "assistant", "model", "tool", "function", "ipython"}
+
 
 class ChatTemplate:
-    """The chat template of one model."""
+    """The chat template of one model.
+
+    Attributes:
+        source_name: "model" for the template in the model's file; else the fallback that was chosen by the control
+            tokens in the vocabulary: "granite", "chatml", "llama-3", "gemma" or "plain".
+    """
 
     def __init__(self, model: Model) -> None:
         """Compiles the model's template.
 
         Raises:
-            ArgumentError: The model has none, or it is no valid template.
+            ArgumentError: It is no valid template.
         """
+        self._model = model
+        self._controls = {text: token for text, token in model.control_tokens.items() if text}
+        longest_first = sorted(self._controls, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._stand_ins = StandIns(self._controls)
+        self._replace = lru_cache(maxsize=1024)(self._stand_ins.replace)
+        self._tokens_of = lru_cache(maxsize=1024)(self._tokenize_plain)
+        begins = "" if model.bos is None else model.detokenize([model.bos], special=True)
         source = model.chat_template
         if source is None:
-            raise ArgumentError(f"{model.path} has no chat template; expected tokenizer.chat_template in the file")
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
-        )
-        environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+            fallback = choose_format(self._controls)
+            self.source_name, source = fallback.name, fallback.template
+            if model.tokenize("", add_special=True)[:1] != [model.bos]:
+                begins = ""
+        else:
+            self.source_name = "model"
+        self._special = {
+            "bos_token": begins,
+            "eos_token": "" if model.eos is None else model.detokenize([model.eos], special=True),
+        }
+        self._sandbox = TemplateSandbox()
         try:
-            self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise ArgumentError(f"the chat template of {model.path} is not valid: {error}") from None
-        self._model = model
-        controls = sorted(model.control_tokens, key=len, reverse=True)
-        self._controls = re.compile("|".join(map(re.escape, controls)) or r"(?!)")
-        self._beginnings = {text[:n] for text in controls for n in range(1, len(text))}
-        self._endings = {text[-n:] for text in controls for n in range(1, len(text))}
-        self._longest = max(map(len, controls), default=0)
+            self._template = self._sandbox.load(source)
+        except Exception as error:
+            raise ArgumentError(f"the chat template of {model.path} is not valid{_where(error)}") from None
 
     def tokenize(
         self,
@@ -67,85 +80,172 @@ class ChatTemplate:
     ) -> list[int]:
         """The tokens of a conversation.
 
+        No text in the arguments yields a control token, but for the well-known roles, of which a template may make one.
+        Tokens that the vocabulary calls user-defined, such as `<think>` in some models, are not control tokens:
+        llama.cpp makes them of any text that spells them, user text included. It also counts four of gpt-oss's
+        markers among them (`<|start|>`, `<|channel|>`, `<|message|>`, `<|constrain|>`).
+
         Args:
-            messages: Mappings with `role` and `content`.
-            documents: Mappings with `text` and perhaps `title` and `doc_id`.
-            tools: Functions the model may call, as OpenAI's schemas.
-            options: More variables for the template, such as `thinking`.
+            messages: Mappings with `role` and `content` (text, or a list of parts such as `{"type": "text", "text":
+                ...}`), perhaps `tool_calls`, `tool_call_id`, `name` and what else the template reads. As in
+                transformers, entries that are None are left out, and a call's arguments stay text or mapping.
+            documents: Mappings with `text` and perhaps `title` and `doc_id`; templates get None where there are none.
+            tools: Functions the model may call, as OpenAI's schemas; templates get None where there are none.
+            options: More variables for the template, such as `thinking`, `controls` or `available_tools`.
             add_generation_prompt: Whether to end with what begins the assistant's reply.
-            generated: For messages that the model wrote, by index, the tokens it wrote.
+            generated: For messages that the model wrote, by index, the tokens it wrote. They are kept where the
+                template writes the content down once and unchanged, or only trims it; then the white space that the
+                model wrote stays. Elsewhere the message is tokenized as text.
 
         Raises:
-            ArgumentError: The template refuses the messages, or an option has the name of one of its own variables.
+            ArgumentError: The arguments are not what they should be, an option has the name of one of the template's
+                own variables, or the template refuses the messages, fails, or computes for too long.
         """
         shadowed = sorted(_OWN_VARIABLES & set(options or {}))
         if shadowed:
             raise ArgumentError(f"options sets {', '.join(shadowed)}, which has an argument of its own; leave it out")
-        # Private-use characters and chance keep these apart from any text.
-        secret = secrets.token_hex(8)
-        gap = f"\ue000{secret}\ue001"
-        stand_ins = {f"\ue002{secret}:{index}\ue003": list(ids) for index, ids in (generated or {}).items()}
-        prepared = [dict(self._protect(dict(message), gap)) for message in messages]
-        for stand_in, index in zip(stand_ins, generated or {}, strict=True):
-            prepared[index]["content"] = stand_in
-        variables = {name: self._protect(value, gap) for name, value in (options or {}).items()}
-        variables |= {
-            "messages": prepared,
-            "documents": self._protect(list(documents), gap) or None,
-            "tools": self._protect(list(tools), gap) or None,
+        for index in generated or {}:
+            if not 0 <= index < len(messages):
+                raise ArgumentError(f"generated names message {index}, expected 0 to {len(messages) - 1}")
+        marks = dict(zip(generated or {}, self._stand_ins.marks(), strict=False))
+        replies = {index: _Reply(messages[index], mark, self._stand_ins) for index, mark in marks.items()}
+        conversation = _Conversation(self._replace, self._stand_ins, replies)
+        variables = {
+            **conversation.protect(dict(options or {}), "options"),
+            **self._special,
+            "messages": [conversation.message(index, message) for index, message in enumerate(messages)],
+            "documents": conversation.mappings(documents, "document") or None,
+            "tools": conversation.mappings(tools, "tool") or None,
             "add_generation_prompt": add_generation_prompt,
         }
-        rendered = self._render(variables)
-        if any(rendered.count(stand_in) != 1 for stand_in in stand_ins):
-            # The template does more with a reply than to write it down: go by its text.
-            return self.tokenize(
-                messages,
-                documents=documents,
-                tools=tools,
-                options=options,
-                add_generation_prompt=add_generation_prompt,
-            )
-        return self._tokenize_rendered(rendered, gap, stand_ins)
-
-    def _render(self, variables: Mapping[str, Any]) -> str:
-        model = self._model
         try:
-            return self._template.render(
-                variables,
-                bos_token="" if model.bos is None else model.detokenize([model.bos], special=True),
-                eos_token="" if model.eos is None else model.detokenize([model.eos], special=True),
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
-            raise ArgumentError(f"the chat template of {model.path} refuses the messages: {error}") from None
+            rendered = self._sandbox.render(self._template, variables, conversation.plain_of)
+        except Exception as error:
+            message = f"the chat template of {self._model.path} refuses the messages{_where(error)}"
+            raise ArgumentError(message.translate(conversation.plain_of)) from None
+        return self._tokenize_rendered(rendered, replies, generated or {})
 
-    def _tokenize_rendered(self, rendered: str, gap: str, stand_ins: Mapping[str, list[int]]) -> list[int]:
-        fixed: dict[str, list[int]] = {text: [token] for text, token in self._model.control_tokens.items()}
-        fixed.update(stand_ins)
-        pattern = "|".join([*map(re.escape, stand_ins), self._controls.pattern])
+    def _tokenize_rendered(
+        self, rendered: str, replies: Mapping[int, _Reply], generated: Mapping[int, Sequence[int]]
+    ) -> list[int]:
+        kept: list[tuple[int, int, Sequence[int]]] = []
+        for index, reply in replies.items():
+            place = reply.find(rendered)
+            if place:
+                kept.append((*place, generated[index]))
+            elif reply.mark:
+                rendered = rendered.replace(reply.mark, reply.first_character)
         tokens: list[int] = []
-        for piece in re.split(f"({pattern})", rendered):
-            if piece in fixed:
-                tokens += fixed[piece]
-            elif piece:
-                tokens += self._model.tokenize(piece.replace(gap, ""))
-        return tokens
+        end = 0
+        for begin, after, ids in sorted(kept):
+            tokens += self._tokenize_text(rendered[end:begin])
+            tokens += ids
+            end = after
+        return tokens + self._tokenize_text(rendered[end:])
 
-    def _protect(self, value: Any, gap: str) -> Any:
-        """Puts the gap into everything in a user's text that is a control token, or could become one at its edges."""
+    def _tokenize_text(self, rendered: str) -> list[int]:
+        tokens: list[int] = []
+        end = 0
+        for control in self._control.finditer(rendered):
+            tokens += self._tokens_of(rendered[end : control.start()])
+            tokens.append(self._controls[control[0]])
+            end = control.end()
+        return [*tokens, *self._tokens_of(rendered[end:])]
+
+    def _tokenize_plain(self, rendered: str) -> tuple[int, ...]:
+        return tuple(self._model.tokenize(rendered.translate(self._stand_ins.plain_of)))
+
+
+class _Reply:
+    """A reply that the model generated, as it goes through the template.
+
+    Its first character that is no white space has a mark for a stand-in, which nothing else in the conversation has;
+    white space at its edges has stand-ins, too.
+    """
+
+    def __init__(self, message: Mapping[str, Any], mark: str, stand_ins: StandIns) -> None:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        text = content if isinstance(content, str) else ""
+        body = text.strip(SPACES)
+        begin = text.find(body)
+        self._before = stand_ins.replace_edge(text[:begin])
+        self._after = stand_ins.replace_edge(text[begin + len(body) :])
+        self._body = mark + stand_ins.replace(body)[1:]
+        self.mark = mark if body else ""
+        self.first_character = stand_ins.replace(body[:1])
+        self.text = self._before + self._body + self._after
+
+    def find(self, rendered: str) -> tuple[int, int] | None:
+        """Where it begins and ends in the rendered text, if it is there once and unchanged."""
+        begin = rendered.find(self.mark) if self.mark else -1
+        if begin < 0 or not rendered.startswith(self._body, begin) or self.mark in rendered[begin + 1 :]:
+            return None
+        end = begin + len(self._body)
+        before = (self._before[i:] for i in range(len(self._before)))
+        begin -= next((len(spaces) for spaces in before if rendered.endswith(spaces, 0, begin)), 0)
+        after = (self._after[:i] for i in range(len(self._after), 0, -1))
+        end += next((len(spaces) for spaces in after if rendered.startswith(spaces, end)), 0)
+        return begin, end
+
+
+class _Conversation:
+    """What the caller gave, made ready for the template: plain data, all text with stand-ins."""
+
+    def __init__(self, replace: Callable[[str], str], stand_ins: StandIns, replies: Mapping[int, _Reply]) -> None:
+        self._replace = replace
+        self._replies = replies
+        # The marks stand for what the stand-ins in their place would.
+        marked = {
+            ord(one.mark): one.first_character.translate(stand_ins.plain_of) for one in replies.values() if one.mark
+        }
+        self.plain_of: Mapping[int, str] = {**stand_ins.plain_of, **marked}
+
+    def message(self, index: int, message: Mapping[str, Any]) -> dict[Any, Any]:
+        """A message, without what is None."""
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise ArgumentError(f"message {index} is {_short(message)}, expected a mapping with 'role' and 'content'")
+        given = {key: value for key, value in message.items() if value is not None}
+        protected: dict[Any, Any] = self.protect(given, f"message {index}")
+        if message["role"] in _KNOWN_ROLES:
+            protected["role"] = str(message["role"])
+        if index in self._replies and self._replies[index].mark:
+            protected["content"] = UserText(self._replies[index].text, self.plain_of)
+        return protected
+
+    def mappings(self, values: Iterable[Mapping[str, Any]], what: str) -> list[Any]:
+        """Documents or tools."""
+        given = list(values)
+        for value in given:
+            if not isinstance(value, Mapping):
+                raise ArgumentError(f"a {what} is {_short(value)}, expected a mapping")
+        return [self.protect(value, what) for value in given]
+
+    def protect(self, value: Any, where: str) -> Any:
+        """Data as JSON knows it, with stand-ins in all its text."""
+        if isinstance(value, str):
+            text = self._replace(str.__str__(value))
+            return UserText(text, self.plain_of) if text != value else text
         if isinstance(value, Mapping):
-            return {key: self._protect(item, gap) for key, item in value.items()}
+            return {self.protect(key, where): self.protect(item, where) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._protect(item, gap) for item in value]
-        if not isinstance(value, str):
+            return [self.protect(item, where) for item in value]
+        if value is None or type(value) in (bool, int, float):
             return value
-        text = self._controls.sub(lambda match: match[0][0] + gap + match[0][1:], value)
-        for n in range(min(self._longest, len(value)), 0, -1):
-            if value[-n:] in self._beginnings and text.endswith(value[-n:]):
-                text = text[: len(text) - n + 1] + gap + text[len(text) - n + 1 :]
-            if value[:n] in self._endings and text.startswith(value[:n]):
-                text = text[: n - 1] + gap + text[n - 1 :]
-        return text
+        raise ArgumentError(f"{where} has {_short(value)}, expected what JSON knows: text, numbers, lists, mappings")
 
 
-def _refuse(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return f"{type(value).__name__} {shown[:60]}{'...' if len(shown) > 60 else ''}"
+
+
+def _where(error: Exception) -> str:
+    """The template's line and what happened there, to be put behind a sentence."""
+    line = getattr(error, "lineno", None)
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    kind = "" if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: "
+    return f" (line {line}): {kind}{error}" if line else f": {kind}{error}"
