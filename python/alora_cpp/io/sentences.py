@@ -44,7 +44,10 @@ def _splitter() -> PunktSentenceTokenizer:
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Begin and end of each sentence, in characters; the white space between sentences belongs to none."""
+    """Begin and end of each sentence, in characters.
+
+    White space between sentences and after them belongs to none; before the first one it belongs to it.
+    """
     return list(_splitter().span_tokenize(text))
 
 

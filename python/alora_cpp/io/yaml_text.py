@@ -15,7 +15,8 @@ from alora_cpp.io.json_text import Scalar
 # Far beyond any real file; they bound the time and memory that a hostile one can take.
 MAX_CHARACTERS = 256 * 1024
 MAX_DEPTH = 64
-MAX_VALUES = 20_000
+MAX_VALUES = 10_000
+MAX_INTEGER = 2**63 - 1
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {_TAG + name for name in ("null", "bool", "int", "float", "str")}
@@ -97,7 +98,7 @@ class Setting:
         for key, setting in found.items():
             if key not in known:
                 raise AdapterError(
-                    f"{self.source}, line {setting.line}: {self.name} has the unknown key {key!r}; "
+                    f"{self.source}, line {setting.line}: {self.name} has the unknown key {key!r:.100}; "
                     f"known are {', '.join(known)}"
                 )
         if missing := [key for key in required if key not in found]:
@@ -175,8 +176,8 @@ class _Converter:
         self.values += 1
         # An alias can stand for a node that holds aliases in turn, or itself: count what they grow to.
         if self.values > MAX_VALUES or depth > MAX_DEPTH:
-            limits = f"{MAX_VALUES} values and {MAX_DEPTH} levels at most"
-            raise AdapterError(f"{self.source}, line {place.line}: its aliases make it too large, expected {limits}")
+            limits = f"{MAX_VALUES} values in {MAX_DEPTH} levels at most, each as often as an alias stands for it"
+            raise AdapterError(f"{self.source}, line {place.line}: it is too large, expected {limits}")
         return Setting(self.value(node, place, depth), name, place.line, self.source)
 
     def value(self, node: yaml.Node, place: Setting, depth: int) -> Any:
@@ -187,7 +188,7 @@ class _Converter:
             return [self.convert(item, f"{place.name}[{index}]", depth + 1) for index, item in items]
         if node.tag == _TAG + "map" and isinstance(node, yaml.MappingNode):
             return self.mapping(node, place, depth)
-        raise place.error(f"has the tag {node.tag!r}, expected a plain YAML value")
+        raise place.error(f"has the tag {node.tag!r:.100}, expected a plain YAML value")
 
     def mapping(self, node: yaml.MappingNode, place: Setting, depth: int) -> Mapping[Scalar, Setting]:
         found: dict[Scalar, Setting] = {}
@@ -197,18 +198,22 @@ class _Converter:
                 raise key_place.error("is no scalar, expected a name")
             key = self.scalar(key_node, key_place)
             if key in found:
-                raise key_place.error(f"is there twice: {key!r}")
-            found[key] = self.convert(value_node, f"{place.name}.{key}" if depth else str(key), depth + 1)
+                raise key_place.error(f"is there twice: {key!r:.100}")
+            name = f"{key!s:.40}"
+            found[key] = self.convert(value_node, f"{place.name}.{name}" if depth else name, depth + 1)
         return found
 
     def scalar(self, node: yaml.ScalarNode, place: Setting) -> Scalar:
         if node.tag not in _SCALARS:
             raise place.error(
-                f"is {node.value!r:.100}, which YAML reads as {node.tag.removeprefix(_TAG)}; put it in quotes"
+                f"is {node.value!r:.100}, which YAML reads as {node.tag.removeprefix(_TAG):.100}; put it in quotes"
             )
         try:
             value: Scalar = self.loader.construct_object(node)
         except (yaml.YAMLError, ValueError, LookupError, OverflowError):
             kind = node.tag.removeprefix(_TAG)
             raise place.error(f"is {node.value!r:.100}, which is no YAML {kind}; put it in quotes") from None
+        # Python fails to print integers of many thousand digits, which hexadecimal ones can have.
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            raise place.error(f"is {node.value!r:.100}, expected an integer of 64 bits")
         return value
