@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gguf.utility import LocalTensor
 
-from alora_cpp.errors import ConversionError
+from alora_cpp.errors import AdapterError, ConversionError
+from alora_cpp.io import parse_io_yaml
 
 from .families import PROJECTIONS
 from .peft_config import PeftConfig, read_config
@@ -135,10 +136,14 @@ def _io_yaml(folder: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        return path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
+        parse_io_yaml(text, source=str(path))
+    except AdapterError as error:
+        raise ConversionError(str(error)) from error
     except OSError as error:
         raise ConversionError(f"cannot read {path} ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ConversionError(
             f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from error
+    return text

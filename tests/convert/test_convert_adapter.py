@@ -156,7 +156,7 @@ def test_metadata(tmp_path: Path) -> None:
     model = make_model("granite")
     base = write_gguf(model, tmp_path / "base.gguf")
     folder = write_adapter(model, AdapterSpec(alpha=12), tmp_path / "certainty", base="org/name-8b")
-    text = "model: ~\r\ninstruction: \u201cHow sure?\u201d\n"
+    text = "model: ~\r\nresponse_format: ~\r\ntransformations: ~\r\ninstruction: \u201cHow sure?\u201d\n"
     (folder / "io.yaml").write_bytes(text.encode())
     file = AdapterFile(convert_adapter(folder, tmp_path / "out.gguf", base=base))
     expected = {

@@ -221,6 +221,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "gap at the start": (gap_at_the_start, "is damaged or truncated"),
     # What lies beside them.
     "io.yaml": (content("io.yaml", b"model: \xff"), "io.yaml is not UTF-8 .* at byte 7"),
+    "io.yaml that says nothing": (content("io.yaml", b"model: ~\n"), "io.yaml, line 1: .*lacks response_format"),
 }
 
 

@@ -31,6 +31,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
     )
+    parser.add_argument(
+        "--argument",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="what an intrinsic's instruction inserts (repeatable)",
+    )
     parser.add_argument("--json", action="store_true", help="verdicts as JSON, a line for each conversation")
     options.add_model_options(parser)
     parser.set_defaults(run=run, refuse=parser.error)
@@ -42,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     names = [name.strip() for name in arguments.intrinsic.split(",") if name.strip()]
     if not names:
         arguments.refuse("--intrinsic names none; expected NAME[,NAME]")
-    adapters = _adapters(arguments)
+    adapters = _pairs(arguments, "--adapter", "PATH", arguments.adapter)
+    arguments.argument = dict(_pairs(arguments, "--argument", "VALUE", arguments.argument))
     conversations = _conversations(arguments)
     began = time.perf_counter()
     with options.load_model(arguments.model, arguments) as model:
@@ -67,13 +75,13 @@ def _conversations(arguments: argparse.Namespace) -> list[Conversation]:
     return conversations
 
 
-def _adapters(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+def _pairs(arguments: argparse.Namespace, option: str, what: str, given: Sequence[str]) -> list[tuple[str, str]]:
     pairs = []
-    for adapter in arguments.adapter:
-        name, _, path = adapter.partition("=")
-        if not name or not path:
-            arguments.refuse(f"--adapter is {adapter!r}, expected NAME=PATH")
-        pairs.append((name, path))
+    for pair in given:
+        name, _, value = pair.partition("=")
+        if not name or not value:
+            arguments.refuse(f"{option} is {pair!r}, expected NAME={what}")
+        pairs.append((name, value))
     return pairs
 
 
@@ -94,7 +102,7 @@ def _judge(
             chat.context.decode()
         read = time.perf_counter() - began
         with terminal.Progress("asking"):
-            verdicts = chat.check(*names)
+            verdicts = chat.check(*names, arguments=arguments.argument)
     if isinstance(verdicts, Verdict):
         verdicts = {names[0]: verdicts}
     first = next(iter(verdicts.values()))
@@ -120,5 +128,12 @@ def verdict_table(verdicts: Any) -> str:
     for verdict in verdicts:
         probability = "" if verdict.probability is None else f"{verdict.probability:.3f}"
         value = "" if verdict.value is None else f"{verdict.value:.3f}"
-        rows.append([verdict.intrinsic, verdict.text if verdict.label is None else verdict.label, probability, value])
+        rows.append([verdict.intrinsic, answer_of(verdict), probability, value])
     return terminal.table(["intrinsic", "answer", "probability", "value"], rows)
+
+
+def answer_of(verdict: Verdict) -> str:
+    """A verdict's answer in one line: the label where it is all of the answer, else the result."""
+    if verdict.label is not None and not isinstance(verdict.result, dict | list):
+        return verdict.label
+    return verdict.result if isinstance(verdict.result, str) else json.dumps(verdict.result, ensure_ascii=False)
