@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from alora_cpp.answer_schema import answer_schema
 from alora_cpp.errors import AdapterError, AnswerError
-from alora_cpp.landing import BYTES, MAX_BYTES, shortest_ending
+from alora_cpp.landing import BYTES, MAX_BYTES, GrammarError, reason, shortest_ending
+from alora_cpp.pattern_words import pattern_words
 from alora_cpp.vocabulary import Vocabulary, vocabulary_of
 
 if TYPE_CHECKING:
@@ -42,17 +43,22 @@ class SchemaConstraint:
                 no text of at most 4,096 bytes is.
             ClosedError: The model is closed.
         """
-        self._vocabulary = vocabulary_of(model)
-        self._lock = threading.Lock()
-        closed = answer_schema(schema)
         if not isinstance(schema, (dict, bool)):
             raise AdapterError(f"the JSON schema is a {type(schema).__name__}, expected a mapping")
+        closed = answer_schema(schema)
+        self._vocabulary = vocabulary_of(model)
+        self._lock = threading.Lock()
         if "oneOf" in json.dumps(closed):
             # Whether no two branches allow the same must be known of the schema as it is, not of its closed objects.
             _compile(BYTES, schema)
         self._bytes = _compile(BYTES, closed)
         self._tokens = _compile(self._vocabulary.engine, closed)
-        if shortest_ending(self._bytes, b"") is None:
+        self._words = pattern_words(closed)
+        try:
+            answer = shortest_ending(self._bytes, b"", self._words)
+        except GrammarError as error:
+            raise _refused(str(error)) from None
+        if answer is None:
             raise AdapterError(
                 f"no answer to the JSON schema was found within {MAX_BYTES} bytes; "
                 "look for a part that always needs another of its kind, or for long minimal lengths"
@@ -61,17 +67,24 @@ class SchemaConstraint:
     def start(self) -> Matcher:
         """The state of a new answer."""
         with self._lock:
-            return Matcher(self._vocabulary, self._tokens.deep_copy(), self._bytes.deep_copy())
+            return Matcher(self._vocabulary, self._tokens.deep_copy(), self._bytes.deep_copy(), self._words)
 
 
 class Matcher:
     """One answer as far as it is written. Not to be shared by threads."""
 
-    def __init__(self, vocabulary: Vocabulary, tokens: llguidance.LLMatcher, in_bytes: llguidance.LLMatcher) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        tokens: llguidance.LLMatcher,
+        in_bytes: llguidance.LLMatcher,
+        words: tuple[bytes, ...],
+    ) -> None:
         """Begins an answer; made by `SchemaConstraint.start`."""
         self._vocabulary = vocabulary
         self._matcher = tokens
         self._bytes = in_bytes
+        self._words = words
         self._text = bytearray()
         self._landing: list[int] | None = None
         self._ended = False
@@ -141,7 +154,10 @@ class Matcher:
             AnswerError: No ending was found within that.
         """
         if self._landing is None:
-            ending = shortest_ending(self._bytes, bytes(self._text))
+            try:
+                ending = shortest_ending(self._bytes, bytes(self._text), self._words)
+            except GrammarError as error:
+                raise AnswerError(f"the grammar engine gave up after {self._shown()}: {error}") from None
             self._landing = None if ending is None else self._spell(ending)
         if self._landing is None:
             raise AnswerError(f"no ending within {MAX_BYTES} bytes was found for the answer {self._shown()}")
@@ -162,24 +178,22 @@ class Matcher:
     def _spell(self, ending: bytes) -> list[int] | None:
         """An ending as tokens: the model's own where the text is settled, the fewest elsewhere."""
         matcher = self._matcher.deep_copy()
+        pieces, fewest = self._vocabulary.pieces, self._vocabulary.spell(ending)
         tokens: list[int] = []
-        while ending:
+        at = 0
+        while at < len(ending):
             settled = matcher.compute_ff_tokens()[:1]
-            if not settled or not self._begins(ending, settled[0]):
-                settled = (self._vocabulary.spell(ending) or [])[:1]
-            if not settled or matcher.try_consume_tokens(settled) != 1:
+            follows = bool(settled) and ending.startswith(pieces[settled[0]] or b"\xff", at)
+            token = settled[0] if follows else fewest[at]
+            if token < 0 or matcher.try_consume_tokens([token]) != 1:
                 return None
-            tokens += settled
-            ending = ending[len(self._vocabulary.pieces[settled[0]]) :]
+            tokens.append(token)
+            at += len(pieces[token])
         return tokens
-
-    def _begins(self, text: bytes, token: int) -> bool:
-        piece = self._vocabulary.pieces[token]
-        return bool(piece) and text.startswith(piece)
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise AnswerError(f"the grammar engine gave up after {self._shown()}: {_reason(self._matcher)}")
+            raise AnswerError(f"the grammar engine gave up after {self._shown()}: {reason(self._matcher)}")
 
     def _shown(self) -> str:
         return repr(self._text[-80:].decode("utf-8", errors="replace"))
@@ -191,13 +205,17 @@ def _compile(tokenizer: llguidance.LLTokenizer, schema: Any) -> llguidance.LLMat
     try:
         grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_FORMAT)
     except ValueError as error:
-        raise AdapterError(f"the JSON schema cannot be used: {error}") from None
+        raise _refused(str(error)) from None
     matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0)
     if matcher.is_error():
-        raise AdapterError(f"the JSON schema cannot be used: {_reason(matcher)}")
+        raise _refused(reason(matcher))
     return matcher
 
 
-def _reason(matcher: llguidance.LLMatcher) -> str:
-    """The engine's message without its traces."""
-    return str(matcher.get_error()).split("\n<", maxsplit=1)[0].strip()
+def _refused(why: str) -> AdapterError:
+    if why.startswith("oneOf"):
+        why = (
+            "it is not plain that no two branches of a 'oneOf' allow the same; "
+            "give each a required property with a 'const' of its own, or use 'anyOf'"
+        )
+    return AdapterError(f"the JSON schema cannot be used: {why}")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, reduce
 from itertools import count
 
@@ -24,6 +24,7 @@ MAX_STEPS = 20_000
 BYTES = llguidance.LLTokenizer("byte")
 """A vocabulary of the single bytes: token b is the byte b."""
 
+# How many more brackets than now may be open at a time.
 _ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 # How much farther than the nearest landmark others are looked for, in bytes.
 _FARTHER = 32
@@ -32,26 +33,41 @@ _OPENING, _COMMA, _FURTHER = 16, 1, 4
 _MANY = 16
 
 
-def shortest_ending(start: llguidance.LLMatcher, text: bytes) -> bytes | None:
+class GrammarError(Exception):
+    """The grammar engine gave up; the message is its reason."""
+
+
+def reason(matcher: llguidance.LLMatcher) -> str:
+    """Why the engine gave up, without its traces."""
+    return str(matcher.get_error()).split("\n<", maxsplit=1)[0].strip()
+
+
+def shortest_ending(start: llguidance.LLMatcher, text: bytes, words: Sequence[bytes] = ()) -> bytes | None:
     """What may follow a text for it to be whole; not always the shortest there is.
 
     Args:
         start: A matcher over `BYTES`, as compiled.
         text: What was written so far; the grammar allows it.
+        words: What strings may have to hold somewhere: no single byte shows the way to it.
 
     Returns:
         At most `MAX_BYTES` bytes; None where no ending within that is found in `MAX_STEPS` steps.
+
+    Raises:
+        GrammarError: The grammar became too complex for the engine.
     """
     matcher = start.deep_copy()
     if matcher.try_consume_tokens([*text]) != len(text):
         return None
-    begin = _Spot(matcher, b"", reduce(_Place.after, text, _Place())).settle()
-    search = _Search()
-    for further in _ROUNDS:
-        ending = search.run(begin, len(begin.place.open) + further) if begin is not None else None
-        if ending is not None or search.steps >= MAX_STEPS:
-            return ending
-    return None
+    search = _Search(matcher, words)
+    begin = search.reach(b"", b"", reduce(_Place.after, text, _Place()))
+    ending = begin.added if begin is not None and begin.whole else None
+    if begin is not None and ending is None:
+        rounds = (search.run(begin, len(begin.place.open) + further) for further in _ROUNDS)
+        ending = next((found for found in rounds if found is not None), None)
+    if matcher.is_error():
+        raise GrammarError(reason(matcher))
+    return ending
 
 
 @dataclass(frozen=True)
@@ -79,45 +95,36 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Spot:
-    """A text that was reached: what was added to it so far, and what the grammar says of it."""
+    """What was added to the text, where that leads, and the bytes that may follow, a bit each."""
 
-    matcher: llguidance.LLMatcher
     added: bytes
     place: _Place
-    whole: bool = False
+    mask: bytes
+    whole: bool
 
-    def step(self, byte: int) -> _Spot | None:
-        """One byte further, and along what is settled from there; None where that leads nowhere."""
-        matcher = self.matcher.deep_copy()
-        if matcher.try_consume_tokens([byte]) != 1:
-            return None
-        return _Spot(matcher, self.added + bytes([byte]), self.place.after(byte)).settle()
 
-    def settle(self) -> _Spot | None:
-        added, place = self.added, self.place
-        while not self.matcher.is_accepting():
-            settled = self.matcher.compute_ff_bytes()
-            if not settled:
-                stuck = self.matcher.is_stopped() or len(added) >= MAX_BYTES
-                return None if stuck else replace(self, added=added, place=place)
-            if self.matcher.try_consume_tokens([*settled]) != len(settled):
-                return None
-            added, place = added + settled, reduce(_Place.after, settled, place)
-        return replace(self, added=added, place=place, whole=True) if len(added) <= MAX_BYTES else None
+@dataclass(order=True)
+class _Choice:
+    """A spot with the moves from it that were not made yet, the best last."""
 
-    def mask(self) -> bytes:
-        """The bytes that may follow, a bit each."""
-        return b"" if self.whole else bytes(self.matcher.compute_bitmask()[: 256 // 8])
+    rank: int
+    number: int
+    spot: _Spot = field(compare=False)
+    delay: int = field(compare=False)
+    words: tuple[bytes, ...] = field(compare=False)
+    moves: list[tuple[bytes, int]] = field(compare=False)
 
 
 class _Search:
-    def __init__(self) -> None:
-        self.steps = 0
+    def __init__(self, matcher: llguidance.LLMatcher, words: Sequence[bytes]) -> None:
+        self._matcher = matcher
+        self._added = b""
+        self._words = tuple(words)
+        self._steps = 0
+        self._numbers = count()
 
     def run(self, begin: _Spot, most_open: int) -> bytes | None:
         """The outer search, depth first."""
-        if begin.whole:
-            return begin.added
         ways = [self._landmarks(begin)]
         while ways:
             spot = next(ways[-1], None)
@@ -131,53 +138,86 @@ class _Search:
 
     def _landmarks(self, begin: _Spot) -> Iterator[_Spot]:
         """The inner search, nearest first; of landmarks after which the same may follow, the first."""
-        numbers = count()
         met: set[tuple[bytes, bytes]] = set()
-        seen: set[tuple[int, bytes]] = set()
-        waiting: list[tuple[int, int, _Spot, int, list[tuple[int, int]]]] = []
-
-        def wait(spot: _Spot, delay: int, options: list[tuple[int, int]]) -> None:
-            if options:
-                rank = len(spot.added) + delay + options[-1][1]
-                heapq.heappush(waiting, (rank, next(numbers), spot, delay, options))
-
-        wait(begin, 0, [*_options(begin.mask(), begin.place.in_string)])
+        seen: set[tuple[int, bytes, tuple[bytes, ...]]] = set()
+        waiting: list[_Choice] = []
+        self._wait(waiting, begin, 0, self._words)
         farthest = MAX_BYTES * _FARTHER
-        while waiting and self.steps < MAX_STEPS:
-            rank, _, spot, delay, options = heapq.heappop(waiting)
-            if rank > farthest:
-                return
-            byte, later = options.pop()
-            wait(spot, delay, options)
-            self.steps += 1
-            reached = spot.step(byte)
-            if reached is None:
+        while waiting and waiting[0].rank <= farthest and self._steps < MAX_STEPS:
+            self._steps += 1
+            choice = heapq.heappop(waiting)
+            move, later = choice.moves.pop()
+            words = tuple(word for word in choice.words if word != move)
+            spot = self.reach(choice.spot.added, move, choice.spot.place)
+            self._wait(waiting, choice.spot, choice.delay, choice.words, choice.moves)
+            if spot is None:
                 continue
-            mask = reached.mask()
-            if reached.whole or reached.place.passed != begin.place.passed:
-                key = (reached.place.open, mask)
-                if key not in met:
-                    met.add(key)
-                    farthest = min(farthest, rank + _FARTHER)
-                    yield reached
-            elif (len(reached.added), mask) not in seen:
-                seen.add((len(reached.added), mask))
-                wait(reached, delay + later, [*_options(mask, reached.place.in_string)])
+            if spot.whole or spot.place.passed != begin.place.passed:
+                if (spot.place.open, spot.mask) not in met:
+                    met.add((spot.place.open, spot.mask))
+                    farthest = min(farthest, choice.rank + _FARTHER)
+                    yield spot
+            elif (len(spot.added), spot.mask, words) not in seen:
+                seen.add((len(spot.added), spot.mask, words))
+                self._wait(waiting, spot, choice.delay + later, words)
+
+    def _wait(
+        self,
+        waiting: list[_Choice],
+        spot: _Spot,
+        delay: int,
+        words: tuple[bytes, ...],
+        moves: list[tuple[bytes, int]] | None = None,
+    ) -> None:
+        if moves is None:
+            moves = [*_moves(spot.mask, spot.place.in_string, words)]
+        if moves:
+            rank = len(spot.added) + delay + moves[-1][1]
+            heapq.heappush(waiting, _Choice(rank, next(self._numbers), spot, delay, words, moves))
+
+    def reach(self, added: bytes, move: bytes, place: _Place) -> _Spot | None:
+        """A move further, and along what is settled from there; None where that leads nowhere."""
+        if not self._go(added) or not self._go(added + move):
+            return None
+        place = reduce(_Place.after, move, place)
+        while not self._matcher.is_accepting():
+            settled = self._matcher.compute_ff_bytes()
+            if not settled:
+                if self._matcher.is_stopped() or len(self._added) >= MAX_BYTES:
+                    return None
+                return _Spot(self._added, place, bytes(self._matcher.compute_bitmask()[: 256 // 8]), whole=False)
+            if not self._go(self._added + settled):
+                return None
+            place = reduce(_Place.after, settled, place)
+        return _Spot(self._added, place, b"", whole=True) if len(self._added) <= MAX_BYTES else None
+
+    def _go(self, added: bytes) -> bool:
+        """Brings the matcher to where these bytes were added to the text."""
+        low, high = 0, min(len(added), len(self._added))
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if added[:middle] == self._added[:middle] else (low, middle - 1)
+        if low < len(self._added):
+            self._matcher.rollback(len(self._added) - low)
+        consumed = self._matcher.try_consume_tokens([*added[low:]])
+        self._added = added[: low + consumed]
+        return len(self._added) == len(added)
 
 
 @lru_cache(maxsize=256)
-def _options(mask: bytes, in_string: bool) -> tuple[tuple[int, int], ...]:
-    """The bytes of a mask, the best last, and by how much each is put off."""
+def _moves(mask: bytes, in_string: bool, words: tuple[bytes, ...]) -> tuple[tuple[bytes, int], ...]:
+    """The bytes of a mask, the best last, and by how much each is put off; words too where a string is free."""
     allowed = np.flatnonzero(np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little"))
+    many = len(allowed) > _MANY
     met: Counter[int] = Counter()
-    options = []
+    moves = [(word, len(word)) for word in words if many and in_string]
     for kind, byte in sorted((_kind(byte), byte) for byte in map(int, allowed)):
-        later = _FURTHER * (kind + met[kind]) if len(allowed) > _MANY else 0
+        later = _FURTHER * (kind + met[kind]) if many else 0
         if not in_string:
             later += _OPENING * (byte in b"{[") + _COMMA * (byte == ord(","))
         met[kind] += 1
-        options.append((byte, later))
-    return tuple(sorted(options, key=lambda option: option[1])[::-1])
+        moves.append((bytes([byte]), later))
+    return tuple(sorted(moves, key=lambda move: move[1])[::-1])
 
 
 def _kind(byte: int) -> int:

@@ -54,55 +54,48 @@ class Vocabulary:
                 "the model has no end-of-generation token, so that no answer to a JSON schema could end; "
                 "set tokenizer.ggml.eos_token_id in its file"
             )
-        control = {token for token in tokens if model.is_control(token)}
+        control = {*self.ends, *(token for token in tokens if model.is_control(token))}
         self._spelling = {
             piece: token for token, piece in reversed([*enumerate(self.pieces)]) if piece and token not in control
         }
         self._longest = max(map(len, self._spelling), default=0)
         marked = [_CONTROL_MARK + piece if token in control else piece for token, piece in enumerate(self.pieces)]
         self.engine = llguidance.LLTokenizer(
-            llguidance.TokenizerWrapper(_Tokenizer(marked, self.ends[0], model, self)),
+            llguidance.TokenizerWrapper(_Tokenizer(marked, self.ends[0], model)),
             eos_token=self.ends,
             slices=llguidance.LLTokenizer.json_slices(),
         )
 
-    def spell(self, text: bytes) -> list[int] | None:
-        """The fewest tokens whose bytes are the text; None where it takes a byte that no token has."""
+    def spell(self, text: bytes) -> list[int]:
+        """For each byte of a text, the first of the fewest tokens that spell the text from there on.
+
+        Returns:
+            -1 where it takes a byte that no token has.
+        """
         n = len(text)
-        # For each byte, how many tokens the text from there on takes, and the first of them.
         lengths, firsts = [n + 1] * n + [0], [-1] * n
         for begin in reversed(range(n)):
             for end in range(begin + 1, min(n, begin + self._longest) + 1):
                 token = self._spelling.get(text[begin:end])
                 if token is not None and lengths[end] + 1 <= lengths[begin]:
                     lengths[begin], firsts[begin] = lengths[end] + 1, token
-        tokens: list[int] = []
-        begin = 0
-        while begin < n:
-            if firsts[begin] < 0:
-                return None
-            tokens.append(firsts[begin])
-            begin += len(self.pieces[firsts[begin]])
-        return tokens
+        return firsts
 
 
 class _Tokenizer:
     """The model's tokenizer as llguidance asks for it."""
 
-    def __init__(self, tokens: Sequence[bytes], end: int, model: Model, vocabulary: Vocabulary) -> None:
+    def __init__(self, tokens: Sequence[bytes], end: int, model: Model) -> None:
         self.tokens = tokens
         self.eos_token_id = end
         self.bos_token_id = None
         self.special_token_ids: list[int] = []
         self._model = weakref.ref(model)
-        self._vocabulary = weakref.ref(vocabulary)
 
     def __call__(self, text: bytes) -> list[int]:
-        """Tokenizes; an exception here would be a panic there."""
-        model, vocabulary = self._model(), self._vocabulary()
+        """Tokenizes; never raises, which there would be a panic."""
+        model = self._model()
         try:
-            if model is not None:
-                return model._core.tokenize(text)
+            return [] if model is None else model._core.tokenize(text)
         except ClosedError:
-            pass
-        return (vocabulary.spell(text) if vocabulary is not None else None) or []
+            return []
