@@ -127,6 +127,27 @@ void check_plain(const Segment & segment, const char * what) {
     }
 }
 
+// Width of one head's keys.
+int head_width(const Model & model) {
+    const auto & metadata = model.metadata();
+    const auto found = metadata.find(model.architecture() + ".attention.key_length");
+    return found != metadata.end() ? std::stoi(found->second)
+                                   : model.n_embd() / std::max(1, llama_model_n_head(model.handle().model.get()));
+}
+
+// Where keys cannot be turned to other positions ggml ends the process, so they are asked about here.
+void check_turnable(const Context::State & state) {
+    const std::string & kv_type = state.options.kv_type;
+    if (!llama_memory_can_shift(llama_get_memory(state.llama.get()))) {
+        throw BackendError("architecture '" + state.model->architecture() +
+                           "' has positions that cannot be moved; append the remaining tokens to a new branch");
+    }
+    if (kv_type == "bf16" || (kv_type == "q8_0" && head_width(*state.model) % 64 != 0)) {
+        throw BackendError("keys in a " + kv_type + " cache of heads " + std::to_string(head_width(*state.model)) +
+                           " wide cannot be turned to other positions; make the context with kv_type f16 or f32");
+    }
+}
+
 } // namespace
 
 std::vector<uint8_t> Branch::save() const {
@@ -196,17 +217,13 @@ void Branch::drop(int begin, int end) {
     if (!segment.children.empty()) {
         throw PositionError("rows cannot be dropped while forks of the branch share them; close the forks first");
     }
-    llama_memory_t memory = llama_get_memory(handle_->context->llama.get());
-    if (!llama_memory_can_shift(memory)) {
-        throw BackendError("architecture '" + handle_->context->model->architecture() +
-                           "' has positions that cannot be moved; append the remaining tokens to a new branch");
-    }
-    if (handle_->context->options.kv_type == "bf16") { // ggml ends the process there
-        throw BackendError("keys in a bf16 cache cannot be turned to other positions; take f16, f32 or q8_0");
-    }
     if (begin == end) {
         return;
     }
+    if (end < segment.length()) {
+        check_turnable(*handle_->context);
+    }
+    llama_memory_t memory = llama_get_memory(handle_->context->llama.get());
     llama_memory_seq_rm(memory, segment.seq, begin, end);
     llama_memory_seq_add(memory, segment.seq, end, -1, begin - end);
     const auto first = segment.tokens.begin() - segment.start;

@@ -348,14 +348,20 @@ TEST_CASE("ranges that are none are refused and change nothing") {
     CHECK_THROWS_AS(branch->drop(0, 1), ClosedError);
 }
 
-TEST_CASE("keys in bf16, which ggml cannot turn, are not dropped") {
-    ContextOptions options;
-    options.n_ctx = 256;
-    options.n_threads = 1;
-    options.kv_type = "bf16";
-    const auto context = Context::create(model(), options);
-    const auto branch = branch_of(context, some_tokens(10));
-    CHECK_THROWS_AS(branch->drop(0, 5), BackendError);
-    CHECK(branch->length() == 10);
-    CHECK_NOTHROW(next_logits(context, branch, some_tokens(1).front()));
+TEST_CASE("keys that ggml cannot turn are not moved") {
+    for (const char * kv_type : {"bf16", "q8_0"}) { // the model's heads are 32 wide
+        ContextOptions options;
+        options.n_ctx = 256;
+        options.n_threads = 1;
+        options.kv_type = kv_type;
+        const auto context = Context::create(model(), options);
+        const auto branch = branch_of(context, some_tokens(10));
+        const auto kv = branch->kv_bytes();
+        CHECK_THROWS_AS(branch->drop(0, 5), BackendError);
+        CHECK(branch->kv_bytes() == kv);
+        CHECK(branch->length() == 10);
+        branch->drop(4, 4);
+        branch->drop(8, 10); // moves none
+        CHECK(std::isfinite(distance(next_logits(context, branch, some_tokens(1).front()), fresh_logits({1}))));
+    }
 }
