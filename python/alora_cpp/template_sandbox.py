@@ -23,7 +23,7 @@ import jinja2.parser
 import jinja2.sandbox
 import jinja2.utils
 
-from alora_cpp.user_text import STAND_IN, UserText, plain_text
+from alora_cpp.user_text import STAND_IN, UserText, by_letter, in_other_case, plain_text
 
 SECONDS = 5.0
 LONGEST = 1 << 24
@@ -38,6 +38,8 @@ _PADDING = frozenset(
 _SPELLING = frozenset({"tojson", "string", "pprint", "join", "format", "urlencode", "xmlattr"})
 # They make numbers of texts.
 _COUNTING = frozenset({"int", "float", "wordcount"})
+# They rewrite a text letter by letter.
+_BY_LETTER = frozenset({"e", "escape", "forceescape", "urlencode"})
 _WIDE_FORMAT = re.compile(r"\d{6}|%[^%a-zA-Z]*\*|\{[^{}]*\{")
 
 
@@ -152,8 +154,8 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             # Some filters get the environment or context first.
             first = 1 if hasattr(function, "jinja_pass_arg") else 0
             self._check_lengthening(name, arguments[first], arguments[first + 1 :], options)
-            if name in _COUNTING:
-                arguments = (*arguments[:first], plain_text(arguments[first]), *arguments[first + 1 :])
+            if isinstance(arguments[first], UserText):
+                return self._check_length(_apply_to_user_text(name, function, first, arguments, options))
             return self._check_length(function(*arguments, **options))
 
         return bounded
@@ -268,6 +270,20 @@ class _Namespace(jinja2.utils.Namespace):
 def _check_name(name: Any) -> None:
     if str(name).startswith("_"):
         raise jinja2.exceptions.SecurityError(f"a namespace has no '{name}'; names begin with a letter")
+
+
+def _apply_to_user_text(
+    name: str, filter: Callable[..., Any], place: int, arguments: tuple[Any, ...], options: Mapping[str, Any]
+) -> Any:
+    """Filters that look at the characters themselves get the plain ones."""
+    text = arguments[place]
+    if name in _BY_LETTER:
+        return by_letter(text, lambda one: str(filter(one)))
+    if name == "title":
+        return in_other_case(text, filter)
+    if name in _COUNTING:
+        text = plain_text(text)
+    return filter(*arguments[:place], text, *arguments[place + 1 :], **options)
 
 
 def _refuse(message: str) -> NoReturn:

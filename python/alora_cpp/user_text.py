@@ -147,19 +147,37 @@ def _asks_plain(name: str) -> Callable[..., Any]:
     return method
 
 
+def by_letter(text: UserText, change: Callable[[str], str]) -> UserText:
+    """A text with every character rewritten; what comes of a user's character is the user's as well.
+
+    Args:
+        text: The text.
+        change: Gives what is written instead of a character.
+    """
+    back = {ord(letter): chr(code) for code, letter in text._plain_of.items()}
+    pairs = zip(str.__str__(text), map(change, plain_text(text)), strict=True)
+    written = "".join(new.translate(back) if STAND_IN.match(old) else new for old, new in pairs)
+    return UserText(written, text._plain_of)
+
+
+def in_other_case(text: UserText, change: Callable[[str], str]) -> UserText:
+    """A text in upper, lower or mixed case, letter for letter.
+
+    Args:
+        text: The text.
+        change: Gives a plain text in that case.
+    """
+    plain = plain_text(text)
+    # Letters that would become two, such as the German sharp s, stay as they are: places have to be kept.
+    held = {one for one in set(plain) if len(change(one)) != 1}
+    changed = change("".join("x" if one in held else one for one in plain))
+    letters = iter(old if old in held else new for old, new in zip(plain, changed, strict=True))
+    return by_letter(text, lambda _: next(letters))
+
+
 def _changes_case(name: str) -> Callable[..., Any]:
     def method(self: UserText) -> UserText:
-        plain = plain_text(self)
-        changed = getattr(plain, name)()
-        if len(changed) != len(plain):
-            # Letters that would become two, such as the German sharp s, stay as they are: places have to be kept.
-            held = {one for one in plain if len(getattr(one, name)()) != 1}
-            changed = getattr("".join("x" if one in held else one for one in plain), name)()
-            changed = "".join(old if old in held else new for old, new in zip(plain, changed, strict=True))
-        back = {ord(letter): chr(code) for code, letter in self._plain_of.items()}
-        pairs = zip(str.__str__(self), changed, strict=True)
-        text = "".join(new.translate(back) if STAND_IN.match(old) else new for old, new in pairs)
-        return UserText(text, self._plain_of)
+        return in_other_case(self, lambda text: str(getattr(text, name)()))
 
     return method
 

@@ -201,6 +201,7 @@ QUESTIONS = [
     "{{ (x ~ '') == x }}{{ '<' in (x + 'e') }}{{ ('%s' % x) == y }}{{ ([x, y] | join).startswith('<') }}",
     "{% set z %}{{ x }}{% endset %}{{ z == x }}{{ z[1:] in x }}{% macro f(a) %}{{ a }}{% endmacro %}{{ f(x) == x }}",
     "{{ x | int }}{{ x | wordcount }}{{ x[::-1] }}{{ x[0] == '<' }}{% for c in x %}{{ c == 'e' }}{% endfor %}",
+    "{{ x | title }}{{ x | e }}{{ x | forceescape }}{{ x | urlencode }}{{ x | truncate(5) }}{{ x | indent }}",
     "{{ {x: 1} | tojson }}{{ [x, y] | sort }}{{ [x, y, x] | unique | list }}{{ [x] | map('upper') | list }}",
 ]
 
