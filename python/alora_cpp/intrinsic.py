@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from alora_cpp.adapter import Adapter
+from alora_cpp.choice_constraint import ChoiceConstraint
 from alora_cpp.constraint import SchemaConstraint
 from alora_cpp.errors import AdapterError, ArgumentError
 from alora_cpp.io import IoConfig
@@ -79,9 +80,9 @@ class Intrinsic:
         self.compat = compat
         self.closed = _closed(config)
         self.labels = _labels(self.closed)
-        self.constraint: SchemaConstraint | None = None
+        self.constraint: SchemaConstraint | ChoiceConstraint | None = None
         if compat and config.choices:
-            self.constraint = SchemaConstraint.from_choices(model, config.choices)
+            self.constraint = ChoiceConstraint(model, config.choices)
         elif config.response_format is not None and (compat or not self.closed):
             self.constraint = SchemaConstraint(model, config.response_format)
 

@@ -118,7 +118,7 @@ def approximate_likelihood(literal: Literal, values: Mapping[Scalar, float], tok
         AnswerError: No token begins where the literal does, or all have probability zero.
     """
     # Theirs is Python's equality, in which true is 1.
-    begin = literal.begin + isinstance(literal.value, str)
+    begin = literal.begin + (isinstance(literal.value, str) and _is_quoted(literal.value, literal))
     begins: dict[int, int] = {}
     offset = 0
     for index, token in enumerate(tokens):
@@ -146,3 +146,8 @@ def approximate_likelihood(literal: Literal, values: Mapping[Scalar, float], tok
     if total == 0:
         raise AnswerError(f"all tokens at character {begin} of the answer have probability zero")
     return sum(weight / total * value for weight, value in weighted)
+
+
+def _is_quoted(text: str, literal: Literal) -> bool:
+    """Whether a text is JSON's, with quotes, and not one of the bare texts of a closed set."""
+    return literal.end - literal.begin > len(text)
