@@ -113,6 +113,8 @@ def span(begin: int, end: int, **other: Any) -> dict[str, Any]:
         ([span(0, 5, d="a"), span(5, 9, d=None), span(6, 7, d=2), span(7, 8, d=10)], [merge("d")],
          [span(5, 9, d=None), span(6, 7, d=2), span(7, 8, d=10), span(0, 5, d="a")]),
         ([span(1, 2, t="b"), span(0, 1, t="a ")], [merge(text="t")], [span(0, 2, t="a b")]),
+        ([{"s": [span(0, 1), span(1, 2)], "c": [0, 1]}], [explode(), {**merge(), "input_path": [None, "s"]}],
+         [{"s": [span(0, 2)], "c": 0}, {"s": [span(0, 2)], "c": 1}]),
         # decode_sentences
         ([{"c": 1}, {"c": 0}], [decode("last_message", None, "c", text="t", begin="b", end="e")],
          [{"c": 1, "t": "Last one.", "b": 11, "e": 20}, {"c": 0, "t": "Last zero. ", "b": 0, "e": 11}]),

@@ -110,13 +110,13 @@ def test_places() -> None:
     }
 
 
-@pytest.mark.parametrize("brackets", ["[]", ('{"a":', "1}")])
-def test_depth_is_bounded(brackets: tuple[str, str]) -> None:
-    opening, closing = brackets
-    deepest = opening * MAX_DEPTH + ("" if opening == "[" else "1") + closing.lstrip("1") * MAX_DEPTH
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_depth_is_bounded(opening: str, closing: str) -> None:
+    deepest = opening * MAX_DEPTH + "1" + closing * MAX_DEPTH
     assert plain(read_json(deepest)) == json.loads(deepest)
-    with pytest.raises(JsonTextError, match="nested deeper"):
-        read_json(opening * 100_000)
+    for levels in (MAX_DEPTH + 1, 100_000):
+        with pytest.raises(JsonTextError, match="nested deeper than 100 levels"):
+            read_json(opening * levels + "1" + closing * levels)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,11 @@ def test_approximation_of_unknown_labels() -> None:
     )
 
 
+def test_approximation_of_a_bare_choice() -> None:
+    tokens = [token("yes", 0.6, no=0.2, ye=0.2)]
+    assert approximate_likelihood(Literal((), "yes", 0, 3), YES_NO, tokens) == pytest.approx(0.8)
+
+
 def test_approximation_takes_the_first_of_two_categories() -> None:
     values = {"unanswerable": 0.25, "unsafe": 0.75}
     literal = Literal(("a",), "unsafe", 6, 14)

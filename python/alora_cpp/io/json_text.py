@@ -93,7 +93,7 @@ class _Reader:
         raise JsonTextError(f"at character {self.position} found {found}, expected {expected}")
 
     def value(self, path: Path) -> Any:
-        if len(path) > MAX_DEPTH:
+        if len(path) >= MAX_DEPTH and self.peek() in ("{", "["):
             raise JsonTextError(f"at character {self.position} it is nested deeper than {MAX_DEPTH} levels")
         if self.take("{"):
             return self.object(path)

@@ -118,7 +118,7 @@ def approximate_likelihood(literal: Literal, values: Mapping[Scalar, float], tok
         AnswerError: No token begins where the literal does, or all have probability zero.
     """
     # Theirs is Python's equality, in which true is 1.
-    begin = literal.begin + (isinstance(literal.value, str) and _is_quoted(literal.value, literal))
+    begin = literal.begin + _is_quoted(literal)
     begins: dict[int, int] = {}
     offset = 0
     for index, token in enumerate(tokens):
@@ -148,6 +148,6 @@ def approximate_likelihood(literal: Literal, values: Mapping[Scalar, float], tok
     return sum(weight / total * value for weight, value in weighted)
 
 
-def _is_quoted(text: str, literal: Literal) -> bool:
-    """Whether a text is JSON's, with quotes, and not one of the bare texts of a closed set."""
-    return literal.end - literal.begin > len(text)
+def _is_quoted(literal: Literal) -> bool:
+    """Whether it is a JSON string; one of a closed set of choices is a bare text."""
+    return isinstance(literal.value, str) and literal.end - literal.begin > len(literal.value)

@@ -98,12 +98,7 @@ def matching_paths(value: Any, pattern: PathPattern) -> list[Path]:
     """The paths in a value that match a pattern, in the value's order."""
     paths: list[Path] = [()]
     for step in pattern:
-        paths = [
-            (*path, key)
-            for path in paths
-            for key in _keys(value_at(value, path))
-            if step is None or (key == step and type(key) is type(step))
-        ]
+        paths = [(*path, key) for path in paths for key in _keys(value_at(value, path)) if step is None or key == step]
     return paths
 
 
