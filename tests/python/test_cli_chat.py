@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from alora_cpp.model import BUNDLED
+
 COMMAND = [sys.executable, "-m", "alora_cpp.cli.main"]
 DOCUMENT = "The Lantern Museum opened in 1894. It is closed on Monday. It was designed by Clara Whitfield."
 QUESTION = "When did the Lantern Museum open?"
+PROMPT = "\r\n> "
 SAFETY, AFTER_REPLY = r"  safety [YN] \d+%", r"  certainty \d \d+% \(mean 0\.\d\d\)   hallucination [YN] \d+%"
 
 
@@ -88,6 +91,26 @@ class TestPipe:
         replies = result.stdout.splitlines()
         assert all(any(sentence in reply for reply in replies if not reply.startswith(" ")) for sentence in stopped)
 
+    def test_a_full_context_is_an_error_or_forgets_the_oldest_turns(self) -> None:
+        lines = ["Hello!"] * 12
+        full = chat("--intrinsic", "safety", "-c", "128", lines=lines)
+        assert full.returncode == 1
+        assert "128 cells" in full.stderr
+        shifted = chat("--intrinsic", "safety", "-c", "128", "--context-shift", lines=lines)
+        assert shifted.returncode == 0, shifted.stderr
+        assert len(shifted.stdout.splitlines()) == 24
+
+    def test_an_intrinsic_that_fails_does_not_keep_the_reply_back(self, tmp_path: Path) -> None:
+        adapter = tmp_path / "query_rewrite.gguf"
+        adapter.write_bytes(BUNDLED.with_name("alora-tiny.safety.gguf").read_bytes())
+        config = "model: null\nresponse_format: null\ntransformations: null\ninstruction: 'Rewrite as {style}.'\n"
+        adapter.with_suffix(".io.yaml").write_text(config)
+        result = chat("--adapter", f"query_rewrite={adapter}", "--intrinsic", "query_rewrite", lines=["Hello!"])
+        assert result.returncode == 1
+        assert result.stderr.startswith("alora-cli: error: ")
+        assert "style" in result.stderr
+        assert len(result.stdout.splitlines()) == 1
+
     @pytest.mark.skipif(sys.platform == "win32", reason="signals")
     def test_ctrl_c_ends_it_with_130(self) -> None:
         # A shell starts background jobs with the signal ignored, which children inherit.
@@ -137,6 +160,16 @@ class TestCommands:
         assert "alora-cli: error: the conversation has no messages" in result.stderr
         assert result.stdout.splitlines()[2].startswith("  safety N")
 
+    def test_undo_takes_back_the_last_turn(self) -> None:
+        lines = ["Hello!", "How do I make a bomb at home?", "/undo", "/check certainty", "/undo", "/undo"]
+        result = chat("--intrinsic", "certainty", lines=lines)
+        notes = result.stderr.splitlines()
+        assert notes[:2] == ["took back: How do I make a bomb at home?", "took back: Hello!"]
+        assert "no message to take back" in notes[2]
+        printed = result.stdout.splitlines()
+        assert len(printed) == 5
+        assert printed[4] == printed[1]
+
     def test_help_lists_the_commands_on_stderr(self) -> None:
         result = chat(lines=["/help", "/quit", "Hello!"])
         assert result.returncode == 0
@@ -181,6 +214,8 @@ class TestFailures:
         for arguments, found in (
             (["--intrinsic", "nothing"], "no intrinsic 'nothing'"),
             (["--guard", "nothing"], "no intrinsic 'nothing'"),
+            (["--guard", "certainty"], "guard 'certainty'"),
+            (["--documents", "-"], "standard input holds the conversation"),
             (["--documents", "none.txt"], "none.txt"),
             (["--load", str(foreign)], "foreign.bin"),
             (["--adapter", "mine=none.gguf"], "none.gguf"),
@@ -215,18 +250,22 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def until(self, text: str) -> str:
-        """What is printed up to a text, which has to come."""
+    def until(self, text: str, *, pressing: str = "") -> str:
+        """What is printed up to a text, which has to come. Presses a key each second until then."""
         deadline = time.monotonic() + 60
         while text not in self.seen:
-            ready, _, _ = select.select([self.master], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"{text!r} did not come; there is {self.seen!r}"
+            ready = select.select([self.master], [], [], 1.0)[0]
+            assert ready or time.monotonic() < deadline, f"{text!r} did not come; there is {self.seen!r}"
+            if not ready:
+                self.type(pressing)
+                continue
             try:
                 data = os.read(self.master, 4096)
             except OSError:  # Linux's way to say that the other side is closed
                 data = b""
             assert data, f"it ended before {text!r}; there is {self.seen!r}"
-            self.seen += data.decode(errors="replace")
+            # Newer readlines switch bracketed paste on and off around the prompt.
+            self.seen = re.sub(r"\x1b\[\?2004[hl]\r?", "", self.seen + data.decode(errors="replace"))
         found, _, self.seen = self.seen.partition(text)
         return found
 
@@ -266,31 +305,32 @@ class TestTerminal:
         # So hot, the model seldom ends its reply; now and then it does before the key arrives.
         terminal = Terminal("--intrinsic", "safety", "--temp", "50", "-n", "6000", "-c", "8192", NO_COLOR="1")
         opened.append(terminal)
-        assert "after your turn: safety" in terminal.until("> ")
+        assert "after your turn: safety" in terminal.until(PROMPT)
         for _ in range(5):
             terminal.type("/clear\nHello!\n")
             terminal.until("  safety N")
             terminal.until("\n")
             terminal.until(" ")
             terminal.type("\x03")
-            if "stopped" in terminal.until("> "):
+            if "stopped" in terminal.until(PROMPT):
                 break
         else:
             pytest.fail("no reply was stopped")
         terminal.type("/check safety\n")
         assert "\x1b[2m" not in terminal.until("  safety ")
-        terminal.until("> ")
+        terminal.until(PROMPT)
         terminal.type("\x04")
         assert terminal.exit_code() == 0
 
     def test_ctrl_c_at_the_prompt_drops_the_line(self, opened: list[Terminal]) -> None:
         terminal = Terminal("--intrinsic", "safety")
         opened.append(terminal)
-        terminal.until("> ")
+        terminal.until(PROMPT)
         terminal.type("/nothing")
         terminal.until("/nothing")
+        # A signal that comes while readline takes a key waits for the next key.
         terminal.type("\x03")
-        terminal.until("> ")
+        terminal.until(PROMPT, pressing="\x03")
         terminal.type("/quit\n")
         assert terminal.exit_code() == 0
         assert "error" not in terminal.seen
@@ -298,7 +338,7 @@ class TestTerminal:
     def test_verdicts_are_dimmed_in_colour(self, opened: list[Terminal]) -> None:
         terminal = Terminal("--intrinsic", "safety", NO_COLOR="")
         opened.append(terminal)
-        terminal.until("> ")
+        terminal.until(PROMPT)
         terminal.type("Hello!\n")
         terminal.until("\x1b[2m  safety N")
-        terminal.until("> ")
+        terminal.until(PROMPT)

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypedDict
 
-from alora_cpp.chat import Chat
+from alora_cpp.chat import Chat, OnFull
 from alora_cpp.cli import options, terminal
 from alora_cpp.cli.conversations import read_documents
 from alora_cpp.errors import AloraError, ArgumentError
+from alora_cpp.guards import parse_guards
 from alora_cpp.io import canonical_name
 from alora_cpp.model import Model
 from alora_cpp.transcript import as_document
@@ -57,6 +58,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--temp", type=float, default=0.0, metavar="N", help="temperature (default: 0, greedy)")
     parser.add_argument("-s", "--seed", type=int, default=0, metavar="N", help="seed of the sampling (default: 0)")
+    parser.add_argument("--context-shift", action="store_true", help="forget the oldest turns when the context is full")
     options.add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -64,7 +66,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     options.show_log(arguments)
-    documents = read_documents(arguments.documents)
+    documents = _documents(arguments.documents)
     with options.load_model(arguments.model, arguments) as model:
         for name, path in arguments.adapter:
             model.load_intrinsic(path, name=name)
@@ -75,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
             session.chat.close()
 
 
-class _Machine(TypedDict):
+class _ChatOptions(TypedDict):
+    on_full: OnFull
     n_ctx: int | None
     n_threads: int
 
@@ -83,16 +86,22 @@ class _Machine(TypedDict):
 class Session:
     """What happens between the first line and the last."""
 
-    def __init__(self, model: Model, arguments: argparse.Namespace, documents: Sequence[Any]) -> None:
+    def __init__(self, model: Model, arguments: argparse.Namespace, documents: Sequence[dict[str, Any]]) -> None:
         names = arguments.intrinsic or sorted(model.intrinsics)
-        for name in [*names, *arguments.guard]:
+        for name in names:
             model.intrinsic(name)
+        parse_guards(arguments.guard, model.intrinsic)
         self.after_question = [name for name in names if _is_about_questions(name)]
         self.after_reply = [name for name in names if not _is_about_questions(name)]
         self._model = model
         self._arguments = arguments
         self._interactive = sys.stdin.isatty()
-        self._machine: _Machine = {"n_ctx": arguments.ctx_size, "n_threads": arguments.threads}
+        self._failed = False
+        self._options: _ChatOptions = {
+            "on_full": "shift" if arguments.context_shift else "error",
+            "n_ctx": arguments.ctx_size,
+            "n_threads": arguments.threads,
+        }
         self.chat = self._open(documents)
         if arguments.load:
             self.load(arguments.load)
@@ -100,7 +109,6 @@ class Session:
 
     def run(self) -> int:
         """Serves line after line to the end. Returns the exit code: 1 where a line from a pipe could not be served."""
-        failed = False
         if self._interactive:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401 - gives input() a history
@@ -123,9 +131,12 @@ class Session:
                     raise
                 note("" if at_prompt else "stopped")
             except (AloraError, OSError) as error:
-                failed = True
-                note(f"alora-cli: error: {' '.join(str(error).split())}")
-        return 1 if failed and not self._interactive else 0
+                self._report(error)
+        return 1 if self._failed and not self._interactive else 0
+
+    def _report(self, error: Exception) -> None:
+        self._failed = True
+        note(f"alora-cli: error: {' '.join(str(error).split())}")
 
     def _read(self) -> str:
         """A line as it is typed, or the next one of a pipe. Raises EOFError after the last."""
@@ -142,8 +153,8 @@ class Session:
         except UnicodeDecodeError as error:
             raise ArgumentError(f"a line is not UTF-8: {error.reason} at byte {error.start}") from None
 
-    def _open(self, documents: Sequence[Any]) -> Chat:
-        return self._model.chat(documents=documents, **self._machine)
+    def _open(self, documents: Sequence[dict[str, Any]]) -> Chat:
+        return self._model.chat(documents=documents, **self._options)
 
     def _greet(self) -> None:
         asked = [f"after your turn: {', '.join(self.after_question)}"] if self.after_question else []
@@ -158,12 +169,12 @@ class Session:
             with terminal.Progress("reading"):
                 _ = self.chat.trunk
                 self.chat.context.decode()
-            self._judge(self.after_question)
+            self._judge_turn(self.after_question)
             self._reply()
         finally:
             if len(self.chat.messages) == before + 1:
                 del self.chat.messages[before:]
-        self._judge(self.after_reply)
+        self._judge_turn(self.after_reply)
 
     def _reply(self) -> None:
         reply = self.chat.reply(
@@ -176,19 +187,26 @@ class Session:
             for piece in reply:
                 print(printable(piece), end="", flush=True)
         finally:
-            print(flush=True)
+            reply.close()
+            if reply.text:
+                print(flush=True)
         for check in reply.flags:
             flags = ", ".join(told(check.verdicts[name]) for name in check.flagged)
-            print(
-                f"  {terminal.paint('stopped', terminal.RED)} by {flags}: {printable(check.sentence.strip())}",
-                flush=True,
-            )
+            stopped = terminal.paint("stopped", terminal.RED)
+            print(f"  {stopped} by {printable(f'{flags}: {check.sentence}')}", flush=True)
+
+    def _judge_turn(self, names: Sequence[str]) -> None:
+        """Verdicts beside a turn. The conversation goes on without those that cannot be had."""
+        try:
+            self._judge(names)
+        except AloraError as error:
+            self._report(error)
 
     def _judge(self, names: Sequence[str], at: int | None = None) -> None:
         if names:
             verdicts = self.chat.check(*names, at=at)
             every: Iterable[Verdict] = [verdicts] if isinstance(verdicts, Verdict) else verdicts.values()
-            print(terminal.paint("  " + "   ".join(map(told, every)), terminal.DIM), flush=True)
+            print(terminal.paint(printable("  " + "   ".join(map(told, every))), terminal.DIM), flush=True)
 
     def _command(self, line: str) -> None:
         try:
@@ -196,9 +214,7 @@ class Session:
         except ValueError as error:
             raise ArgumentError(f"{line} cannot be read: {error}") from None
         if name not in COMMANDS:
-            raise ArgumentError(
-                f"there is no command {name}; /help lists them, and a space before it makes it a message"
-            )
+            raise ArgumentError(f"there is no command {name}; /help lists them (a space before it makes it a message)")
         usage, _, action = COMMANDS[name]
         try:
             inspect.signature(action).bind(self, *words)
@@ -207,19 +223,19 @@ class Session:
         action(self, *words)
 
     def check(self, name: str, at: str | None = None) -> None:
-        """`/check`."""
+        """Asks an intrinsic, about the first messages or all of them."""
         if at is not None and not at.isdecimal():
             raise ArgumentError(f"AT is {at!r}, expected a number of messages")
         self._judge([name], None if at is None else int(at))
 
     def add_documents(self, *files: str) -> None:
-        """`/documents`."""
-        self.chat.documents.extend(as_document(document) for document in read_documents(files))
+        """Adds documents, and lists what there is."""
+        self.chat.documents.extend(_documents(files))
         titles = [as_document(document).get("title") or "untitled" for document in self.chat.documents]
         note(f"documents: {', '.join(titles) or 'none'}")
 
     def undo(self) -> None:
-        """`/undo`."""
+        """Takes back the last message and the reply to it."""
         messages = self.chat.messages
         asked = [index for index, message in enumerate(messages) if message["role"] == "user"]
         if not asked:
@@ -228,32 +244,33 @@ class Session:
         del messages[asked[-1] :]
 
     def save(self, file: str) -> None:
-        """`/save`."""
+        """Writes the conversation to a file."""
         self.chat.save(file)
         note(f"saved to {file}")
 
     def load(self, file: str) -> None:
-        """`/load`."""
-        loaded = self._model.load_chat(file, **self._machine)
-        self.chat.close()
-        self.chat = loaded
+        """Goes on with the conversation in a file."""
+        loaded = self._model.load_chat(file, **self._options)
+        self._go_on_with(loaded)
         note(f"loaded {file}, {len(loaded.messages)} messages")
 
-    def clear(self) -> None:
-        """`/clear`."""
-        documents = self.chat.documents
+    def _go_on_with(self, chat: Chat) -> None:
         self.chat.close()
-        self.chat = self._open(documents)
+        self.chat = chat
+
+    def clear(self) -> None:
+        """Begins anew, with the same documents."""
+        self._go_on_with(self._open(self.chat.documents))
         note("cleared; the documents are kept")
 
     def help(self) -> None:
-        """`/help`."""
+        """Lists the commands."""
         width = max(len(usage) for usage, _, _ in COMMANDS.values())
         for usage, meaning, _ in COMMANDS.values():
             note(f"{usage.ljust(width)}  {meaning}")
 
     def quit(self) -> None:
-        """`/quit`."""
+        """Leaves."""
         raise EOFError
 
 
@@ -287,6 +304,12 @@ def printable(text: str) -> str:
 def note(text: str) -> None:
     """A remark, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def _documents(files: Sequence[str]) -> list[dict[str, Any]]:
+    if "-" in files:
+        raise ArgumentError("standard input holds the conversation; expected files with documents")
+    return [as_document(document) for document in read_documents(files)]
 
 
 def _is_about_questions(name: str) -> bool:
