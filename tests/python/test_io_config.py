@@ -149,6 +149,13 @@ WRONG = [
     (BASE + "name: !thing {a: 1}\n", 4, "tag '!thing'"),
     (BASE + "name: !!int x\n", 4, "no YAML int"),
     (BASE + f"name: 0x{'f' * 9000}\n", 4, "64 bits"),
+    (BASE + 'name: "\\ud800"\n', 4, "no valid Unicode"),
+    (BASE + '"\\ud800": x\n', 4, "no valid Unicode"),
+    ("a: 1\nb: \"\\UFFFFFFFF\"", 2, "a number is too large"),
+    (f"%YAML 1.{'9' * 5000}\n--- a", 1, "a number is too large"),
+    ("%YAML 2.0\n--- a", 1, "incompatible YAML document"),
+    (BASE + "name: !!binary YQ==\n", 4, "binary"),
+    (BASE + "name: !!set {a}\n", 4, "tag:yaml.org,2002:set"),
     (BASE + "name: [a]\n", 4, "name is a list, expected a name or null"),
     ("model: 3\nresponse_format: ~\ntransformations: ~\n", 1, "model is 3, expected a name or null; put it in quotes"),
     ("model: ~\nresponse_format: '{\"a\": '\ntransformations: ~\n", 2, "no JSON: at character 6 found the end"),
@@ -291,6 +298,7 @@ nearly = st.dictionaries(names, junk).flatmap(
 @example("!!int ''")
 @example("? |\n  a\n: b")
 @example("\ud800")
+@example('"\\UFFFFFFFF"')
 @given(st.one_of(yaml_texts, nearly))
 def test_any_text(text: str) -> None:
     with contextlib.suppress(AdapterError):

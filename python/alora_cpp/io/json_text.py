@@ -43,7 +43,7 @@ class Literal:
 
 
 def read_json(text: str) -> Any:
-    """Reads JSON as RFC 8259 has it: NaN, Infinity and numbers beyond a double are refused.
+    """Reads JSON as RFC 8259 has it: NaN, Infinity, numbers beyond a double and halves of surrogate pairs are refused.
 
     Where an object has a key twice, the last one counts, as for `json.loads`.
 
@@ -67,6 +67,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return value.value if isinstance(value, Literal) else value
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: escapes can put half of a surrogate pair into it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Reader:
@@ -139,5 +148,7 @@ class _Reader:
         except ValueError:  # Python bounds the digits of an integer
             raise JsonTextError(f"at character {begin} the number has too many digits") from None
         if value in (float("inf"), float("-inf")):
-            raise JsonTextError(f"at character {begin} the number {match.group()} is too large")
+            raise JsonTextError(f"at character {begin} the number {match.group():.50} is too large")
+        if isinstance(value, str) and not is_unicode(value):
+            raise JsonTextError(f"at character {begin} the text is no valid Unicode: it has half of a surrogate pair")
         return Literal(path, value, begin, self.position)

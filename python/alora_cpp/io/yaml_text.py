@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from alora_cpp.errors import AdapterError
-from alora_cpp.io.json_text import Scalar
+from alora_cpp.io.json_text import Scalar, is_unicode
 
 # Far beyond any real file; they bound the time and memory that a hostile one can take.
 MAX_CHARACTERS = 256 * 1024
@@ -135,14 +135,18 @@ def read_yaml(text: str, *, source: str, name: str) -> Setting:
         raise AdapterError(f"{source} has {len(text)} characters, expected {MAX_CHARACTERS} at most")
     try:
         loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise AdapterError(f"{source}, line {line}: it is no valid YAML: {error.reason}") from None
+    try:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}" if mark else ""
         raise AdapterError(f"{source}{place}: it is no valid YAML: {error.problem or error.context}") from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise AdapterError(f"{source}, line {line}: it is no valid YAML: {error.reason}") from None
+    except (ValueError, OverflowError):
+        # PyYAML converts some numbers without looking at their size: of escapes, and of the YAML version.
+        raise AdapterError(f"{source}, line {loader.line + 1}: it is no valid YAML: a number is too large") from None
     if node is None:
         raise AdapterError(f"{source} is empty, expected a YAML mapping")
     return _Converter(loader, source).convert(node, name, 0)
@@ -213,6 +217,8 @@ class _Converter:
         except (yaml.YAMLError, ValueError, LookupError, OverflowError):
             kind = node.tag.removeprefix(_TAG)
             raise place.error(f"is {node.value!r:.100}, which is no YAML {kind}; put it in quotes") from None
+        if isinstance(value, str) and not is_unicode(value):
+            raise place.error("is no valid Unicode: it has half of a surrogate pair")
         # Python fails to print integers of many thousand digits, which hexadecimal ones can have.
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             raise place.error(f"is {node.value!r:.100}, expected an integer of 64 bits")
