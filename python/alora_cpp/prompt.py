@@ -13,7 +13,7 @@ from typing import Any
 
 from alora_cpp.conversation import Conversation, common_prefix, common_suffix
 from alora_cpp.intrinsic import Intrinsic
-from alora_cpp.io import Request, rewrite_request
+from alora_cpp.io import INSERTED, Request, rewrite_request
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def write_prompt(intrinsic: Intrinsic, conversation: Conversation, arguments: Ma
     """
     request = rewrite_request(intrinsic.config, conversation.messages, conversation.documents, arguments)
     rewritten = _rewritten(conversation, request, intrinsic.config.parameters.template_arguments)
+    tokens = rewritten.prompted_tokens
     if not intrinsic.invocation:
         # Nothing invokes it: it governs the row that predicts the answer's first token.
-        tokens = rewritten.prompted_tokens
         return Prompt(tokens, len(tokens) - 1, request)
-    tokens = rewritten.prompted_tokens
-    found = _find_invocation(tokens, intrinsic.invocation, _authored(rewritten, request))
+    authored = _authored(rewritten, request.n_instructions, _instructions_apart(intrinsic, request, arguments))
+    found = _find_invocation(tokens, intrinsic.invocation, authored)
     if found is None:
         found = len(rewritten.tokens)
         tokens = [*rewritten.tokens, *intrinsic.invocation]
@@ -81,20 +81,45 @@ def _rewritten(conversation: Conversation, request: Request, template_arguments:
     )
 
 
-def _authored(rewritten: Conversation, request: Request) -> list[tuple[int, int]]:
-    """Where in the prompt the adapter's author and the template speak, not the users: ranges of positions."""
-    tokens = rewritten.prompted_tokens
-    if not request.n_instructions:
-        return [(common_prefix(tokens, rewritten.tokens), len(tokens))]
-    begin = common_prefix(tokens, rewritten.until(len(request.messages) - 1).tokens)
-    if request.instruction_skeleton == request.messages[-1]["content"]:
-        return [(begin, len(tokens))]
-    skeleton = {**request.messages[-1], "content": request.instruction_skeleton}
-    others = replace(rewritten, messages=[*request.messages[:-1], skeleton]).prompted_tokens
+def _instructions_apart(intrinsic: Intrinsic, request: Request, arguments: Mapping[str, Any]) -> list[str]:
+    """The instruction once for each text inserted into it, with another one in that one's place."""
+    if intrinsic.config.instruction is None:
+        return []
+    before = request.messages[-2].get("content") if len(request.messages) > 1 else None
+    values = {**arguments, "last_message": before}
+    parts = [(text, "" if name is None else str(values[name])) for text, name in intrinsic.config.instruction.parts]
     return [
-        (begin, max(begin, common_prefix(tokens, others))),
-        (max(begin, len(tokens) - common_suffix(tokens, others)), len(tokens)),
+        "".join(text + (INSERTED if other == index else value) for other, (text, value) in enumerate(parts))
+        for index, (_, name) in enumerate(intrinsic.config.instruction.parts)
+        if name is not None
     ]
+
+
+def _authored(rewritten: Conversation, n_instructions: int, apart: Sequence[str]) -> list[tuple[int, int]]:
+    """Where in the prompt the adapter's author and the template speak, not the users: ranges of positions.
+
+    What a text takes up in the prompt shows when another one is in its place.
+    """
+    tokens = rewritten.prompted_tokens
+    n_said = len(rewritten.messages) - n_instructions
+    said = rewritten.until(n_said).tokens
+    begin = common_prefix(tokens, said)
+    if begin < len(said) and n_said and isinstance(rewritten.messages[n_said - 1]["content"], str):
+        # The template writes what was said in another way where something follows.
+        begin = max(begin, len(tokens) - common_suffix(tokens, _with_content(rewritten, n_said - 1, INSERTED)))
+    ranges = []
+    for instruction in apart:
+        other = _with_content(rewritten, n_said, instruction)
+        ranges.append((begin, common_prefix(tokens, other)))
+        begin = max(begin, len(tokens) - common_suffix(tokens, other))
+    return [*ranges, (begin, len(tokens))]
+
+
+def _with_content(conversation: Conversation, index: int, content: str) -> list[int]:
+    messages = list(conversation.messages)
+    messages[index] = {**messages[index], "content": content}
+    generated = {one: tokens for one, tokens in conversation.generated.items() if one != index}
+    return replace(conversation, messages=messages, generated=generated).prompted_tokens
 
 
 def _find_invocation(tokens: Sequence[int], invocation: Sequence[int], ranges: Sequence[tuple[int, int]]) -> int | None:
