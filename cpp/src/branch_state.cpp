@@ -127,23 +127,33 @@ void check_plain(const Segment & segment, const char * what) {
     }
 }
 
-// Width of one head's keys.
-int head_width(const Model & model) {
-    const auto & metadata = model.metadata();
-    const auto found = metadata.find(model.architecture() + ".attention.key_length");
-    return found != metadata.end() ? std::stoi(found->second)
-                                   : model.n_embd() / std::max(1, llama_model_n_head(model.handle().model.get()));
+// The value of an architecture's key.
+std::string metadata_of(const Model & model, const std::string & key, const std::string & otherwise) {
+    const auto found = model.metadata().find(model.architecture() + "." + key);
+    return found == model.metadata().end() ? otherwise : found->second;
 }
 
-// Where keys cannot be turned to other positions ggml ends the process, so they are asked about here.
+int head_width(const Model & model) {
+    const int split = model.n_embd() / std::max(1, llama_model_n_head(model.handle().model.get()));
+    return std::stoi(metadata_of(model, "attention.key_length", std::to_string(split)));
+}
+
+// Turning keys goes over the whole cache. Where it does more than turn, other branches would change, or ggml would end
+// the process: YaRN lengthens every key each time, and llama.cpp turns quantized heads of 64 and its multiples alone.
 void check_turnable(const Context::State & state) {
+    const Model & model = *state.model;
     const std::string & kv_type = state.options.kv_type;
     if (!llama_memory_can_shift(llama_get_memory(state.llama.get()))) {
-        throw BackendError("architecture '" + state.model->architecture() +
+        throw BackendError("architecture '" + model.architecture() +
                            "' has positions that cannot be moved; append the remaining tokens to a new branch");
     }
-    if (kv_type == "bf16" || (kv_type == "q8_0" && head_width(*state.model) % 64 != 0)) {
-        throw BackendError("keys in a " + kv_type + " cache of heads " + std::to_string(head_width(*state.model)) +
+    if (metadata_of(model, "rope.scaling.type", "none") == "yarn" ||
+        std::stof(metadata_of(model, "rope.scaling.attn_factor", "1")) != 1.0f) {
+        throw BackendError("this model's rotation of keys also scales them, so they cannot be turned to other "
+                           "positions; append the remaining tokens to a new branch");
+    }
+    if (kv_type == "bf16" || (kv_type == "q8_0" && head_width(model) % 64 != 0)) {
+        throw BackendError("keys in a " + kv_type + " cache of heads " + std::to_string(head_width(model)) +
                            " wide cannot be turned to other positions; make the context with kv_type f16 or f32");
     }
 }

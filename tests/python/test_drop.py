@@ -280,3 +280,37 @@ def test_keys_that_cannot_be_turned(bundled: Model, kv_type: str) -> None:
         branch.drop(20, 24)  # moves none
         assert branch.tokens == PROMPT[:20]
         assert np.isfinite(go_on(branch, context, [9])).all()
+
+
+@pytest.mark.parametrize("name", ["yarn", "attn_factor"])
+def test_rotations_that_scale_cannot_be_done_again(folder: Path, model_path: Path, name: str) -> None:
+    """llama.cpp turns the keys of the whole cache. Tried with: not minded, which changes every other branch."""
+    keys = {
+        "llama__rope__scaling__type": Key("yarn" if name == "yarn" else "linear", Kind.STRING),
+        "llama__rope__scaling__factor": Key(4.0, Kind.FLOAT32),
+        "llama__rope__scaling__attn_factor": Key(1.0 if name == "yarn" else 1.3, Kind.FLOAT32),
+        "llama__rope__scaling__original_context_length": Key(128, Kind.UINT32),
+    }
+    with Model(rewrite_gguf(model_path, folder / f"{name}.gguf", **keys)) as model, open_exact(model) as context:
+        other, branch = begin(context, PROMPT), begin(context, PROMPT)
+        kv = other.kv_bytes()
+        with pytest.raises(BackendError, match="scales"):
+            branch.drop(3, 9)
+        branch.drop(20, 24)  # moves none
+        logits = go_on(branch, context, [9])
+        assert np.abs(logits - fresh_logits(model, [*PROMPT[:20], 9])[-1]).max() < 1e-5
+        assert other.kv_bytes() == kv
+
+
+def test_a_linear_scaling_only_turns(folder: Path, model_path: Path) -> None:
+    keys = {
+        "llama__rope__scaling__type": Key("linear", Kind.STRING),
+        "llama__rope__scaling__factor": Key(4.0, Kind.FLOAT32),
+    }
+    with Model(rewrite_gguf(model_path, folder / "linear.gguf", **keys)) as model, open_exact(model) as context:
+        other, branch = begin(context, PROMPT), begin(context, PROMPT)
+        kv = other.kv_bytes()
+        branch.drop(3, 9)
+        fresh = begin(context, branch.tokens)
+        check_first_layer(branch, fresh, 1e-5)
+        assert other.kv_bytes() == kv
