@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from alora_cpp.adapter import Adapter
 from alora_cpp.choice_constraint import ChoiceConstraint
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Activation = Literal["start", "end"]
 Compat = Literal["granite-common"]
+Constraint: TypeAlias = SchemaConstraint | ChoiceConstraint
 
 
 class Intrinsic:
@@ -80,7 +81,7 @@ class Intrinsic:
         self.compat = compat
         self.closed = _closed(config)
         self.labels = _labels(self.closed)
-        self.constraint: SchemaConstraint | ChoiceConstraint | None = None
+        self.constraint: Constraint | None = None
         if compat and config.choices:
             self.constraint = ChoiceConstraint(model, config.choices)
         elif config.response_format is not None and (compat or not self.closed):
@@ -90,6 +91,10 @@ class Intrinsic:
     def is_scored(self) -> bool:
         """Whether its answers are scored, all of them, and none is generated."""
         return bool(self.closed) and self.compat is None
+
+    def label_of(self, text: str) -> str | None:
+        """The short name of one of the listed answers; None for any other text."""
+        return next((label for one, label in zip(self.closed, self.labels, strict=True) if one.text == text), None)
 
     def __repr__(self) -> str:
         return f"Intrinsic({self.name!r})"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
+from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import llguidance
@@ -65,6 +67,21 @@ class Vocabulary:
             eos_token=self.ends,
             slices=llguidance.LLTokenizer.json_slices(),
         )
+
+    def beginning_with(self, text: bytes) -> list[int]:
+        """The tokens whose bytes begin with a text of at least one byte."""
+        texts, tokens = self._sorted
+        first = bisect_left(texts, text)
+        last = first
+        while last < len(texts) and texts[last].startswith(text):
+            last += 1
+        return tokens[first:last]
+
+    @cached_property
+    def _sorted(self) -> tuple[list[bytes], list[int]]:
+        """The bytes of all tokens in order, and the tokens."""
+        order = sorted(range(len(self.pieces)), key=self.pieces.__getitem__)
+        return [self.pieces[token] for token in order], order
 
     def spell(self, text: bytes) -> list[int]:
         """For each byte of a text, the first of the fewest tokens that spell the text from there on.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from alora_cpp.branch import Branch
 from alora_cpp.context import Context
 from alora_cpp.conversation import common_prefix
 from alora_cpp.errors import AnswerError
+from alora_cpp.intrinsic import Constraint
 from alora_cpp.io import Literal, Scalar, expected_value
+from alora_cpp.label_spelling import LabelSpelling, spelled
 from alora_cpp.schema_texts import ClosedText
 
 Values = Mapping[Scalar, float]
@@ -32,11 +34,11 @@ def closed_alternatives(
         A probability for each category that is among the alternatives; they add up to 1.
     """
     weights = dict.fromkeys(values, 0.0)
-    spelled = {_spelled(category): category for category in values}
+    categories = {spelled(category): category for category in values}
     before = answer[: literal.begin]
     for one, probability in zip(closed, probabilities, strict=True):
-        if one.text.startswith(before) and (there := _at(one.value, literal.path)) in spelled:
-            weights[spelled[there]] += probability
+        if one.text.startswith(before) and (there := _at(one.value, literal.path)) in categories:
+            weights[categories[there]] += probability
     return _normalised(weights)
 
 
@@ -50,6 +52,7 @@ class Weighing:
         begin: int,
         text: str,
         literals: Sequence[tuple[Literal, Values]],
+        constraint: Constraint | None = None,
     ) -> None:
         """Queues the alternatives' rows.
 
@@ -59,18 +62,27 @@ class Weighing:
             begin: The answer's first position.
             text: The answer.
             literals: Places in it, each with its categories.
+            constraint: What the answer was held to.
 
         Raises:
+            AnswerError: None of a literal's categories can stand in its place.
             ContextFullError: The alternatives' rows do not fit.
         """
+        spelling = LabelSpelling(context.model, text, constraint)
+        written = tuple(branch.tokens[begin:])
         self._literals = literals
+        self._ways: list[list[Scalar]] = []
         self._forks: list[Branch] = []
-        queries = []
+        queries: list[tuple[Branch, list[tuple[int, ...]]]] = []
         try:
             for literal, values in literals:
-                labels, shared = _continuations(context, branch.tokens[begin:], text, literal, values)
+                ways = [(category, way) for category in values for way in spelling.ways(literal, category)]
+                if not ways:
+                    raise _misfit(values)
+                shared = min(common_prefix(written, way[:-1]) for _, way in ways)
+                self._ways.append([category for category, _ in ways])
                 self._forks.append(branch.fork(begin + shared))
-                queries.append((self._forks[-1], labels))
+                queries.append((self._forks[-1], [way[shared:] for _, way in ways]))
             self._scoring = context.queue_scores(queries)
         except BaseException:
             self.close()
@@ -78,10 +90,13 @@ class Weighing:
 
     def read(self) -> dict[Literal, dict[Scalar, float]]:
         """The probability of each category in each place; they add up to 1 for a place."""
-        return {
-            literal: _normalised(dict(zip(values, map(float, scores.probabilities), strict=True)))
-            for (literal, values), scores in zip(self._literals, self._scoring.read(), strict=True)
-        }
+        alternatives = {}
+        for (literal, values), ways, scores in zip(self._literals, self._ways, self._scoring.read(), strict=True):
+            weights = dict.fromkeys(values, 0.0)
+            for category, probability in zip(ways, scores.probabilities, strict=True):
+                weights[category] += float(probability)
+            alternatives[literal] = _normalised(weights)
+        return alternatives
 
     def close(self) -> None:
         """Gives the forks back."""
@@ -94,39 +109,24 @@ def by_alternatives(alternatives: Mapping[Literal, Mapping[Scalar, float]]) -> L
     return lambda literal, values: expected_value(alternatives[literal], values)
 
 
-def _continuations(
-    context: Context, answer: Sequence[int], text: str, literal: Literal, values: Values
-) -> tuple[list[tuple[int, ...]], int]:
-    """Each category's tokens in the literal's place, and how many tokens of the answer come before them.
-
-    A text is tokenized as a whole, up to the character that ends the literal, so that it does not matter how tokens lie
-    across the literal's edges.
-    """
-    end = text[literal.end : literal.end + 1]
-    spelled = [context.model.tokenize(text[: literal.begin] + _spelled(category) + end) for category in values]
-    shared = min(common_prefix(answer, tokens) for tokens in spelled)
-    shared = min(shared, min(map(len, spelled)) - 1)
-    return [tuple(tokens[shared:]) for tokens in spelled], shared
-
-
-def _spelled(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _at(value: object, path: Sequence[str | int]) -> str | None:
+def _at(value: Any, path: Sequence[str | int]) -> str | None:
     for key in path:
         try:
-            value = value[key]  # type: ignore[index]
+            value = value[key]
         except (KeyError, IndexError, TypeError):
             return None
-    return _spelled(value)
+    return spelled(value)
 
 
 def _normalised(weights: Mapping[Scalar, float]) -> dict[Scalar, float]:
     total = sum(weights.values())
     if not total > 0:
-        raise AnswerError(
-            f"none of the categories {list(weights)} can stand where the answer has its literal; "
-            "the io.yaml's response_format and its likelihood transformation do not fit"
-        )
+        raise _misfit(weights)
     return {category: weight / total for category, weight in weights.items()}
+
+
+def _misfit(categories: Iterable[Scalar]) -> AnswerError:
+    return AnswerError(
+        f"none of the categories {', '.join(map(repr, categories))} can stand where the answer has its literal; "
+        "the io.yaml's response_format and its likelihood transformation do not fit"
+    )
