@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alora_cpp.branch import Branch
+from alora_cpp.callees import Callees
 from alora_cpp.context import Context
 from alora_cpp.conversation import common_prefix
 from alora_cpp.intrinsic import Intrinsic
@@ -21,31 +22,6 @@ from alora_cpp.scoring import LabelScores, Scoring
 from alora_cpp.verdict import Timings, Verdict
 from alora_cpp.weighing import Likelihood, Weighing, by_alternatives, closed_alternatives
 from alora_cpp.writing import Writing
-
-
-@dataclass(frozen=True)
-class Callees:
-    """Which intrinsics a model may call by writing their invocation.
-
-    Attributes:
-        intrinsics: Those that may be called.
-        depth: How many calls deep; 0: none.
-    """
-
-    intrinsics: Sequence[Intrinsic] = ()
-    depth: int = 0
-
-    def called_by(self, tokens: Sequence[int]) -> Intrinsic | None:
-        """The intrinsic whose invocation ends a sequence of generated tokens; the longest one."""
-        if self.depth <= 0:
-            return None
-        called = [one for one in self.intrinsics if one.invocation and _ends_with(tokens, one.invocation)]
-        return max(called, key=lambda one: len(one.invocation), default=None)
-
-    @property
-    def deeper(self) -> Callees:
-        """For calls made by a call."""
-        return Callees(self.intrinsics, self.depth - 1)
 
 
 @dataclass(frozen=True)
@@ -99,6 +75,8 @@ class Call:
         self._writing: Writing | None = None
         self._weighing: Weighing | None = None
         self._child: Call | None = None
+        # Invocations count from here on: what is written without a break.
+        self._unbroken_from = 0
         self._outcome: _Outcome | None = None
         self._owned: list[Branch] = []
         try:
@@ -160,6 +138,7 @@ class Call:
             if not self._child.advance():
                 return
             writing.insert(self._child.answer_tokens, self._child.answer)
+            self._unbroken_from = len(writing.tokens)
             self._child.close()
             self._child = None
             return
@@ -169,13 +148,15 @@ class Call:
             return
         literals = likelihood_literals(self.intrinsic.config, writing.text, self._request)
         if literals and self.intrinsic.compat is None:
-            self._weighing = Weighing(self._context, self._branch, self._begin, writing.text, literals)
+            constraint = self.intrinsic.constraint
+            self._weighing = Weighing(self._context, self._branch, self._begin, writing.text, literals, constraint)
         else:
             self._outcome = self._from_text({})
 
     def _call_another(self, writing: Writing) -> None:
         """Runs an intrinsic whose invocation was just written; it reads what came before as the base model does."""
-        called = self._callees.called_by(writing.tokens) if self.intrinsic.constraint is None else None
+        unbroken = writing.tokens[self._unbroken_from :]
+        called = self._callees.called_by(unbroken) if self.intrinsic.constraint is None else None
         if called is not None:
             tokens = self._branch.tokens
             activation = len(tokens) - len(called.invocation) + called.activation_offset
@@ -218,12 +199,14 @@ class Call:
 
         result = process_answer(self.intrinsic.config, writing.text, self._request, likelihood)
         only = next(iter(values)) if len(values) == 1 else None
+        probabilities = {_spelled(one): p for one, p in alternatives.get(only, {}).items()} if only else {}
+        label = max(probabilities, key=probabilities.__getitem__, default=self.intrinsic.label_of(writing.text))
         return _Outcome(
             text=writing.text,
             tokens=writing.tokens,
             result=result,
-            label=None if only is None else _spelled(only.value),
-            probabilities={} if only is None else {_spelled(one): p for one, p in alternatives.get(only, {}).items()},
+            label=_spelled(only.value) if label is None and only else label,
+            probabilities=probabilities,
             value=None if only is None else values[only],
             truncated=writing.is_truncated,
         )
@@ -286,7 +269,3 @@ def finish_calls(context: Context, calls: Sequence[Call]) -> None:
 
 def _spelled(value: Scalar) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _ends_with(tokens: Sequence[int], end: Sequence[int]) -> bool:
-    return len(tokens) >= len(end) and list(tokens[len(tokens) - len(end) :]) == list(end)

@@ -11,12 +11,14 @@ from typing import Any, Literal, overload
 
 from alora_cpp import asynchronous, chat_file
 from alora_cpp.branch import Branch
-from alora_cpp.call import Call, Callees, finish_calls
+from alora_cpp.call import Call, finish_calls
+from alora_cpp.callees import parse_callees
 from alora_cpp.context import Context
 from alora_cpp.conversation import common_prefix
 from alora_cpp.errors import ArgumentError, BackendError, ContextFullError, PositionError
-from alora_cpp.guards import Every, Rule
+from alora_cpp.guards import Rule
 from alora_cpp.intrinsic import Intrinsic
+from alora_cpp.points import Every
 from alora_cpp.prompt import write_prompt
 from alora_cpp.reply import AsyncReply, OnFlag, Reply, Sampling
 from alora_cpp.transcript import Transcript, as_document
@@ -59,7 +61,7 @@ class Chat:
         for message in messages:
             self.transcript.add(message)
         self.on_full = on_full
-        self.callees = Callees([context.model.intrinsic(name) for name in may_call], call_depth)
+        self.callees = parse_callees(context.model, may_call, call_depth)
         self._trunk = context.branch()
 
     @property
@@ -357,10 +359,10 @@ class Chat:
         self._sync(add_generation_prompt=True)
         return self._trunk
 
-    def end_reply(self, text: str, tokens: Sequence[int]) -> None:
-        """Takes what was written on the trunk into the conversation."""
-        if text and not self.context.closed:
-            self.transcript.add_generated(text, tokens)
+    def write_reply(self, place: int, text: str, tokens: Sequence[int]) -> None:
+        """Takes what was written on the trunk into the conversation, as the message at a place."""
+        if text:
+            self.transcript.write_generated(place, text, tokens)
 
     def close(self) -> None:
         """Frees the conversation's context."""

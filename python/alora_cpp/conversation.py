@@ -59,11 +59,11 @@ class Conversation:
         )
 
     def followed_by(self, role: str, content: str, tokens: Sequence[int]) -> Conversation:
-        """The conversation with one more message, whose tokens are known."""
+        """The conversation with one more message, and the tokens it was written with, where they are known."""
         return replace(
             self,
             messages=[*self.messages, {"role": role, "content": content}],
-            generated={**self.generated, len(self.messages): tokens},
+            generated={**self.generated, len(self.messages): tokens} if tokens else self.generated,
         )
 
 

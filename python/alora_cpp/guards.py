@@ -1,18 +1,16 @@
-"""Intrinsics that judge a reply while it is written: their rows join the batches that write it."""
+"""Intrinsics that judge a reply while it is written, and which of their verdicts raise a flag."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from alora_cpp.callees import is_texts
 from alora_cpp.errors import ArgumentError
 from alora_cpp.intrinsic import Intrinsic
-from alora_cpp.io import sentence_spans
 from alora_cpp.verdict import Verdict
 
 Rule = str | Sequence[str] | Callable[[Verdict], bool]
-Every = Literal["sentence"] | int
 
 # What a label says that raises a flag, where the guard has exactly one such label and no rule is given.
 _RAISED = frozenset({"y", "yes", "true", "unsafe", "flagged"})
@@ -46,23 +44,6 @@ class Guard:
     is_flag: Callable[[Verdict], bool]
 
 
-@dataclass(frozen=True)
-class Point:
-    """A point of a reply to be judged.
-
-    Attributes:
-        n_tokens: Tokens of the reply up to there.
-        text: Their text.
-        begin: Where what is new begins in it, in characters.
-        end: Where what is new ends, without white space.
-    """
-
-    n_tokens: int
-    text: str
-    begin: int
-    end: int
-
-
 def parse_guards(guards: Sequence[str] | Mapping[str, Rule], find: Callable[[str], Intrinsic]) -> list[Guard]:
     """The guards of a reply.
 
@@ -74,7 +55,7 @@ def parse_guards(guards: Sequence[str] | Mapping[str, Rule], find: Callable[[str
         AdapterNotFoundError: One of the intrinsics is not loaded.
         ArgumentError: There is no rule, and the labels do not say which of them raises a flag; or no such label.
     """
-    if isinstance(guards, str):
+    if not is_texts(guards):
         raise ArgumentError(f"guards is {guards!r}, expected a list of names, or a mapping from names to rules")
     rules: Mapping[str, Rule | None] = guards if isinstance(guards, Mapping) else dict.fromkeys(guards)
     return [Guard(name, found := find(name), _rule(rule, name, found)) for name, rule in rules.items()]
@@ -92,55 +73,11 @@ def _rule(rule: Rule | None, name: str, intrinsic: Intrinsic) -> Callable[[Verdi
                 f"as guards={{'{name}': lambda verdict: verdict.value > 0.5}}"
             )
     else:
-        raised = [rule] if isinstance(rule, str) else list(rule)
+        raised = [rule] if isinstance(rule, str) else list(rule) if is_texts(rule) else []
+        if not raised:
+            raise ArgumentError(
+                f"the rule of guard '{name}' is {rule!r}, expected a label, several labels or a function of the verdict"
+            )
         if unknown := [label for label in raised if intrinsic.labels and label not in intrinsic.labels]:
             raise ArgumentError(f"guard '{name}' has no label {', '.join(map(repr, unknown))}; it has: {labels}")
     return lambda verdict: verdict.label in raised
-
-
-@dataclass
-class Points:
-    """Finds the points of a growing reply at which its guards are asked.
-
-    Attributes:
-        every: `sentence`, or a number of tokens.
-    """
-
-    every: Every
-    _text: str = ""
-    _ends: list[int] = field(default_factory=list)
-    _judged: int = 0
-
-    def __post_init__(self) -> None:
-        is_number = isinstance(self.every, int) and not isinstance(self.every, bool)
-        if self.every != "sentence" and not (is_number and int(self.every) >= 1):
-            raise ArgumentError(f"every is {self.every!r}, expected 'sentence' or a number of tokens, at least 1")
-
-    def take(self, n_tokens: int, text: str) -> Iterator[Point]:
-        """The points that were reached.
-
-        Args:
-            n_tokens: How many tokens the reply has now.
-            text: Its text, as far as it is certain.
-        """
-        self._text = text
-        n_new = n_tokens - len(self._ends)
-        self._ends += [len(text)] * n_new
-        if isinstance(self.every, int):
-            if n_tokens // self.every > (n_tokens - n_new) // self.every:
-                yield from self._point(len(text.rstrip()))
-        else:
-            # Only what follows a sentence tells that it is over.
-            for _, end in sentence_spans(text[self._judged :])[:-1]:
-                yield from self._point(self._judged + end)
-
-    def finish(self) -> Iterator[Point]:
-        """The last point, where something is left to be judged."""
-        yield from self._point(len(self._text.rstrip()))
-
-    def _point(self, end: int) -> Iterator[Point]:
-        begin = end - len(self._text[self._judged : end].lstrip())
-        if begin < end:
-            n_tokens = next(i for i, shown in enumerate(self._ends, 1) if shown >= end)
-            self._judged = end
-            yield Point(n_tokens, self._text[: self._ends[n_tokens - 1]], begin, end)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from bisect import insort
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from alora_cpp import asynchronous
-from alora_cpp.call import Call, Callees, finish_calls
-from alora_cpp.errors import ArgumentError, ContextFullError
-from alora_cpp.generation import Generation, GenerationStep
-from alora_cpp.guards import Every, Guard, GuardCheck, Point, Points, Rule, parse_guards
+from alora_cpp.call import Call, finish_calls
+from alora_cpp.draft import Draft
+from alora_cpp.errors import ArgumentError, ClosedError, ContextFullError
+from alora_cpp.generation import Generation
+from alora_cpp.guards import GuardCheck, Rule, parse_guards
+from alora_cpp.intrinsic import Intrinsic
 from alora_cpp.io import IoConfig, rewrite_request
-from alora_cpp.prompt import Prompt, write_prompt
+from alora_cpp.points import Every, Point, Points
+from alora_cpp.prompt import Prompt
 from alora_cpp.verdict import Timings, Verdict
+from alora_cpp.watch import Watch
 
 if TYPE_CHECKING:
     from alora_cpp.chat import Chat
 
 Finish = Literal["stop", "length", "flag"]
 OnFlag = Literal["stop", "report"] | Callable[[GuardCheck], bool | None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -36,35 +42,16 @@ class Sampling:
     stop: Sequence[str]
 
 
-@dataclass
-class _Asked:
-    """A point whose guards have not all answered."""
-
-    point: Point
-    guards: Sequence[Guard]
-    calls: list[Call]
-    began: float
-    rows_before: int
-
-    def advance(self) -> bool:
-        # Each takes its step, whether or not another one is done.
-        return sum(call.advance() for call in self.calls) == len(self.calls)
-
-    def close(self) -> None:
-        for call in self.calls:
-            call.close()
-
-
 class Reply(Iterator[str]):
     """Pieces of a reply, as they are written. Made by `Chat.reply`.
 
-    What was taken of it is part of the conversation once it ended, failed, was closed or forgotten.
+    What was taken of it is part of the conversation at once. Where a check or another reply comes in between, it cannot
+    go on.
 
     Attributes:
         context: Where it is written.
-        text: What was written so far.
         finish: `stop` (it was complete, or a stop string came), `length`, `flag` (a guard stopped it); None before.
-        checks: What the guards said, in order.
+        checks: What the guards said, in the reply's order.
         calls: Verdicts of intrinsics that the model called itself, in order.
     """
 
@@ -80,19 +67,27 @@ class Reply(Iterator[str]):
     ) -> None:
         if on_flag not in ("stop", "report") and not callable(on_flag):
             raise ArgumentError(f"on_flag is {on_flag!r}, expected 'stop', 'report' or a function of a GuardCheck")
-        self.text = ""
+        self.context = chat.context
         self.finish: Finish | None = None
         self.checks: list[GuardCheck] = []
         self.calls: list[Verdict] = []
         self._chat = chat
-        self.context = chat.context
+        self._sampling = sampling
         self._on_flag = on_flag
         self._guards = parse_guards(guards, chat.context.model.intrinsic)
-        self._arguments = arguments
         self._points = Points(every)
-        self._asked: list[_Asked] = []
-        self._written: list[int] = []
-        self._pieces = self._write(sampling)
+        self._arguments = arguments
+        # Wrong options, and a conversation without messages, are told now and not with the first piece.
+        self.context.generation([], **vars(sampling))
+        chat.transcript.conversation()
+        self._draft = Draft(chat.context.model)
+        self._length = 0
+        self._has_begun = self._has_ended = False
+
+    @property
+    def text(self) -> str:
+        """What was written so far."""
+        return self._draft.text
 
     @property
     def flags(self) -> list[GuardCheck]:
@@ -100,71 +95,108 @@ class Reply(Iterator[str]):
         return [check for check in self.checks if check.flagged]
 
     def __next__(self) -> str:
-        return next(self._pieces)
+        try:
+            while not self._has_ended:
+                piece = self._go_on()
+                if piece:
+                    return piece
+        except BaseException:
+            self.close()
+            raise
+        raise StopIteration
 
     def close(self) -> None:
         """Ends the reply here; what was taken stays in the conversation."""
-        self._pieces.close()
+        self._has_ended = True
+        if self._has_begun:
+            self._watch.close()
 
-    def _write(self, sampling: Sampling) -> Generator[str, None, None]:
+    def _go_on(self) -> str:
+        """Takes a step.
+
+        Returns:
+            Text that became certain; may be empty.
+        """
+        if not self._has_begun:
+            self._begin()
+        elif self._trunk.closed or self._trunk.length != self._length:
+            raise ClosedError(
+                "the reply cannot go on: the conversation was read or closed since its last piece; take a reply to its "
+                "end, or close it, before you check the chat or let it reply anew"
+            )
+        if self.finish is None:
+            # What the guards have queued is computed with the reply's last token.
+            self.context.decode()
+            self._take_checks()
+        piece = "" if self.finish else self._write()
+        if self.finish and not (piece and self._guards):
+            self._finish_guards()
+            self.close()
+        self._length = self._trunk.length
+        return piece
+
+    def _begin(self) -> None:
+        self._place = len(self._chat.messages)
         self._trunk = self._chat.begin_reply()
-        try:
-            generation = self.context.generation([self._trunk], **vars(sampling))
-            while self.finish is None and (step := self._step(generation)):
-                self.text += step.text
-                if step.text:
-                    yield step.text
-                called = self._run_called()
-                if called is not None:
-                    self.text += called.answer
-                    yield called.answer
-                self.finish = step.finish
-                for asked in [one for one in self._asked if one.advance()]:
-                    self._judge(asked)
-                for point in self._points.take(len(self._written), self.text):
-                    self._ask(point)
-            self._finish_guards()
-        finally:
-            for asked in self._asked:
-                asked.close()
-            self._chat.end_reply(self.text, self._written)
+        self._watch = Watch(self._guards, self._trunk, self.context, self._arguments)
+        self._generation = self._generate(self._sampling)
+        self._has_begun = True
+        # Invocations count from here on: what the model writes without a break.
+        self._unbroken_from = 0
 
-    def _step(self, generation: Generation) -> GenerationStep | None:
-        """The next token. What guards have queued is computed with it."""
+    def _generate(self, sampling: Sampling) -> Generation:
+        return self.context.generation([self._trunk], **vars(sampling))
+
+    def _write(self) -> str:
+        """Writes the next token, and what an intrinsic answers that it calls."""
         length = self._trunk.length
-        try:
-            steps = generation.next()
-        except ContextFullError:
-            # Forks share the rows that are to go: they come to their ends first.
-            self._finish_guards()
-            if not self._chat.forget() or self._trunk.length == length:
-                raise
-            length = self._trunk.length
-            steps = generation.next()
+        steps = self._with_room(self._generation.next)
         if not steps:
-            return None
-        if self._trunk.length > length:
-            self._written.append(steps[0].token)
-        return steps[0]
+            return ""
+        (step,) = steps
+        self._add([step.token] if self._trunk.length > length else [], step.text)
+        self.finish = step.finish
+        piece = step.text
+        called = self._chat.callees.called_by(self._draft.tokens[self._unbroken_from :])
+        if called is not None and self.finish is None:
+            piece += self._insert_answer(called)
+        for point in self._points.take(self._draft):
+            self._ask(point)
+        return piece
 
-    def _run_called(self) -> Call | None:
-        """Where the model just called an intrinsic: runs it and appends its answer."""
-        called = self._chat.callees.called_by(self._written)
-        if called is None:
-            return None
-        began, rows_before = time.perf_counter(), self.context.counters.rows_decoded
-        tokens = self._trunk.tokens
-        activation = len(tokens) - len(called.invocation) + called.activation_offset
-        conversation = self._chat.transcript.conversation()
+    def _add(self, tokens: Sequence[int], text: str) -> None:
+        self._draft.write(tokens, text)
+        self._chat.write_reply(self._place, self._draft.text, self._draft.agreed_tokens)
+
+    def _insert_answer(self, called: Intrinsic) -> str:
+        """Runs an intrinsic that the model just called, and appends its answer."""
+        call = self._with_room(lambda: self._call(called))
+        if call is None:
+            return ""
+        held = self._draft.flush()
+        self._add(call.answer_tokens, call.answer)
+        self._unbroken_from = len(self._draft.tokens)
+        n_left = self._sampling.max_tokens - len(self._draft.tokens)
+        if n_left <= 0:
+            self.finish = "length"
+        else:
+            # A new one: what it holds back or draws at random has nothing to do with what was before.
+            seed = (self._sampling.seed + len(self.calls)) % 2**32
+            self._generation = self._generate(replace(self._sampling, max_tokens=n_left, seed=seed))
+        return held + call.answer
+
+    def _call(self, called: Intrinsic) -> Call:
+        began, rows_before = time.perf_counter(), self.context.counters.rows_decoded + self._trunk.n_queued
+        conversation = self._chat.transcript.conversation(self._place)
         request = rewrite_request(IoConfig(), conversation.messages, conversation.documents, {})
-        prompt = Prompt(tokens, activation, request)
+        tokens = self._trunk.tokens
+        prompt = Prompt(tokens, len(tokens) - len(called.invocation) + called.activation_offset, request)
         call = Call(called, self.context, prompt, [self._trunk], self._chat.callees.deeper)
         try:
             finish_calls(self.context, [call])
         finally:
             call.close()
         self._trunk.append(call.answer_tokens)
-        self._written += call.answer_tokens
         evaluated = self.context.counters.rows_decoded - rows_before
         self.calls.append(call.verdict(evaluated=evaluated, timings=Timings(0.0, time.perf_counter() - began)))
         return call
@@ -173,42 +205,42 @@ class Reply(Iterator[str]):
         """Queues every guard's question about the reply up to a point."""
         if not self._guards:
             return
-        began = time.perf_counter()
-        before = self._chat.transcript.conversation()
-        so_far = before.followed_by("assistant", point.text, self._written[: point.n_tokens])
-        asked = _Asked(point, self._guards, [], began, self.context.counters.rows_decoded)
-        self._asked.append(asked)
-        for guard in self._guards:
-            prompt = write_prompt(guard.intrinsic, so_far, self._arguments)
-            origins = [self._trunk, *(call.base for call in asked.calls)]
-            asked.calls.append(Call(guard.intrinsic, self.context, prompt, origins, Callees()))
 
-    def _judge(self, asked: _Asked) -> None:
-        """Takes the verdicts of guards that have answered."""
-        timings = Timings(0.0, time.perf_counter() - asked.began)
-        evaluated = self.context.counters.rows_decoded - asked.rows_before
-        verdicts = {
-            guard.name: call.verdict(evaluated=evaluated, timings=timings)
-            for guard, call in zip(asked.guards, asked.calls, strict=True)
-        }
-        asked.close()
-        self._asked.remove(asked)
-        flagged = tuple(guard.name for guard in asked.guards if guard.is_flag(verdicts[guard.name]))
-        point = asked.point
-        check = GuardCheck(point.text[point.begin : point.end], point.begin, point.end, verdicts, flagged)
-        self.checks.append(check)
-        if flagged and (self._on_flag(check) if callable(self._on_flag) else self._on_flag == "stop"):
-            self.finish = "flag"
+        def ask() -> None:
+            before = self._chat.transcript.conversation(self._place)
+            self._watch.ask(point, before.followed_by("assistant", point.text, point.tokens))
+
+        self._with_room(ask)
+
+    def _take_checks(self) -> None:
+        for check in self._watch.advance():
+            insort(self.checks, check, key=lambda one: one.end)
+            if check.flagged and (self._on_flag(check) if callable(self._on_flag) else self._on_flag == "stop"):
+                self.finish = "flag"
 
     def _finish_guards(self) -> None:
-        """Lets all guards answer, about what is left of the reply too once it has ended."""
+        """Lets all guards answer, about what is left of the reply too where it has come to its end."""
         if self.finish in ("stop", "length"):
-            for point in self._points.finish():
+            for point in self._points.finish(self._draft):
                 self._ask(point)
-        while self._asked:
+        while self._watch.is_waiting:
             self.context.decode()
-            for asked in [one for one in self._asked if one.advance()]:
-                self._judge(asked)
+            self._take_checks()
+
+    def _with_room(self, work: Callable[[], Result]) -> Result | None:
+        """Does some work. Where the context is full, the oldest turns are forgotten first, if the chat is to do that.
+
+        Returns:
+            What the work gave; None where a flag ended the reply meanwhile.
+        """
+        try:
+            return work()
+        except ContextFullError:
+            # Forks share the rows that are to go: they come to their ends first.
+            self._finish_guards()
+            if not self._chat.forget():
+                raise
+        return work() if self.finish != "flag" else None
 
 
 class AsyncReply(AsyncIterator[str]):

@@ -54,9 +54,13 @@ class Transcript:
     def add_generated(self, text: str, tokens: Sequence[int]) -> None:
         """Adds an assistant's message that was written with these tokens."""
         # Where a stop string cut the text short, the tokens say more than the text does.
-        if self.model.detokenize(tokens) == text:
-            self.generated[len(self.messages)] = (text, list(tokens))
-        self.messages.append({"role": "assistant", "content": text})
+        agrees = self.model.detokenize(tokens) == text
+        self.write_generated(len(self.messages), text, tokens if agrees else [])
+
+    def write_generated(self, index: int, text: str, tokens: Sequence[int]) -> None:
+        """Puts an assistant's message in a place, with the tokens that were written, if they say just that."""
+        self.generated[index] = (text, list(tokens))
+        self.messages[index : index + 1] = [{"role": "assistant", "content": text}]
 
     def conversation(self, at: int | None = None) -> Conversation:
         """What the model sees, up to a message.
