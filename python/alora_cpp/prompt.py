@@ -13,7 +13,7 @@ from typing import Any
 
 from alora_cpp.conversation import Conversation, common_prefix, common_suffix
 from alora_cpp.intrinsic import Intrinsic
-from alora_cpp.io import INSERTED, Request, rewrite_request
+from alora_cpp.io import Request, rewrite_request
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _instructions_apart(intrinsic: Intrinsic, request: Request, arguments: Mappi
     values = {**arguments, "last_message": before}
     parts = [(text, "" if name is None else str(values[name])) for text, name in intrinsic.config.instruction.parts]
     return [
-        "".join(text + (INSERTED if other == index else value) for other, (text, value) in enumerate(parts))
+        "".join(text + (_unlike(value) if other == index else value) for other, (text, value) in enumerate(parts))
         for index, (_, name) in enumerate(intrinsic.config.instruction.parts)
         if name is not None
     ]
@@ -104,15 +104,21 @@ def _authored(rewritten: Conversation, n_instructions: int, apart: Sequence[str]
     n_said = len(rewritten.messages) - n_instructions
     said = rewritten.until(n_said).tokens
     begin = common_prefix(tokens, said)
-    if begin < len(said) and n_said and isinstance(rewritten.messages[n_said - 1]["content"], str):
+    if begin < len(said) and n_said and isinstance(last := rewritten.messages[n_said - 1]["content"], str):
         # The template writes what was said in another way where something follows.
-        begin = max(begin, len(tokens) - common_suffix(tokens, _with_content(rewritten, n_said - 1, INSERTED)))
+        other = _with_content(rewritten, n_said - 1, _unlike(last))
+        begin = max(begin, len(tokens) - common_suffix(tokens, other))
     ranges = []
     for instruction in apart:
         other = _with_content(rewritten, n_said, instruction)
         ranges.append((begin, common_prefix(tokens, other)))
         begin = max(begin, len(tokens) - common_suffix(tokens, other))
     return [*ranges, (begin, len(tokens))]
+
+
+def _unlike(text: str) -> str:
+    """A text that differs from another one at its beginning and at its end."""
+    return next(digit for digit in "012" if digit not in (text.strip()[:1], text.strip()[-1:]))
 
 
 def _with_content(conversation: Conversation, index: int, content: str) -> list[int]:
