@@ -12,6 +12,8 @@ from alora_cpp.errors import AdapterError
 
 MAX_DEPTH = 64
 MAX_NODES = 20_000
+# Larger integers are no floats any more.
+_MAX_BITS = 1000
 
 # Keywords whose subschemas judge the same value as the schema around them.
 _IN_PLACE = ("$ref", "allOf", "anyOf", "oneOf")
@@ -21,6 +23,8 @@ _MEMBERS = ("properties", "required", "additionalProperties", "patternProperties
 _OTHER_MEMBERS = ("additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties")
 # How far answers stay from a bound that excludes itself: more than the rounding of a number's text to a float.
 _BOUND_GAP = 1e-12
+# Bounds of numbers without any: floats tell all integers up to here apart, and no text of digits overflows.
+_FARTHEST = 10**15
 
 
 def check_size(schema: Any) -> None:
@@ -47,6 +51,10 @@ def check_size(schema: Any) -> None:
             waiting.extend((item, depth + 1) for item in value)
         elif isinstance(value, float) and not math.isfinite(value):
             raise AdapterError(f"the JSON schema has the number {value}, which JSON does not know")
+        elif isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            raise AdapterError(
+                f"the JSON schema has an integer of {value.bit_length()} bits, expected {_MAX_BITS} at most"
+            )
         elif value is not None and not isinstance(value, (str, int, float, bool)):
             raise AdapterError(f"the JSON schema has a {type(value).__name__} in it, expected what JSON knows")
 
@@ -73,7 +81,7 @@ def answer_schema(schema: Any) -> Any:
     Objects that name their properties hold nothing else, unless the schema says that they may. Left as they are:
     objects that several subschemas judge together (`allOf`, `anyOf` beside `properties`), where one does not know what
     the others name. Bounds of numbers that exclude themselves move inwards by 1e-12, so that no text of many digits
-    rounds to the bound.
+    rounds to the bound; numbers without bounds stay within 1e15, so that none is read as infinite.
 
     Raises:
         AdapterError: As for `check_size`.
@@ -85,6 +93,7 @@ def answer_schema(schema: Any) -> Any:
             _close(node)
         if node.get("type") != "integer":
             _move_bounds(node)
+        _add_bounds(node)
     return schema
 
 
@@ -143,3 +152,19 @@ def _move_bounds(node: dict[str, Any]) -> None:
         other = node.get(inclusive)
         if not isinstance(other, (int, float)) or (moved - other) * inwards > 0:
             node[inclusive] = moved
+
+
+def _add_bounds(node: dict[str, Any]) -> None:
+    kinds = node.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if not {"number", "integer"}.isdisjoint(kind for kind in kinds if isinstance(kind, str)):
+        given = [node[key] for key in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum") if key in node]
+        if not any(key in node for key in ("const", "enum")) and all(_is_small(bound) for bound in given):
+            if "exclusiveMinimum" not in node:
+                node.setdefault("minimum", -_FARTHEST)
+            if "exclusiveMaximum" not in node:
+                node.setdefault("maximum", _FARTHEST)
+
+
+def _is_small(bound: Any) -> bool:
+    return isinstance(bound, (int, float)) and abs(bound) <= _FARTHEST

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
     from alora_cpp.model import Model
 
-# The text is what json.dumps writes by default.
-_FORMAT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# The text is what json.dumps(value, ensure_ascii=False) writes; control characters without a short escape are left out.
+_FORMAT: JsonCompileOptions = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "json_allowed_escapes": 'nrbtf\\"',
+}
 
 
 class SchemaConstraint:
@@ -88,9 +93,9 @@ class Matcher:
         self._text = bytearray()
         self._landing: list[int] | None = None
         self._ended = False
-        words = -(-len(vocabulary.pieces) // 32)
-        self._mask = np.zeros(words, np.uint32)
-        self._landing_mask = np.zeros(words, np.uint32)
+        n_words = -(-len(vocabulary.pieces) // 32)
+        self._mask = np.zeros(n_words, np.uint32)
+        self._landing_mask = np.zeros(n_words, np.uint32)
 
     def mask(self) -> NDArray[np.uint32]:
         """The tokens that may come next.

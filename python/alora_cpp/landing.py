@@ -65,7 +65,8 @@ def shortest_ending(start: llguidance.LLMatcher, text: bytes, words: Sequence[by
     if begin is not None and ending is None:
         rounds = (search.run(begin, len(begin.place.open) + further) for further in _ROUNDS)
         ending = next((found for found in rounds if found is not None), None)
-    if matcher.is_error():
+    # Nothing can follow where each part needs another: that is no fault of the engine.
+    if matcher.is_error() and "NoExtension" not in reason(matcher):
         raise GrammarError(reason(matcher))
     return ending
 
@@ -211,8 +212,8 @@ def _moves(mask: bytes, in_string: bool, words: tuple[bytes, ...]) -> tuple[tupl
     many = len(allowed) > _MANY
     met: Counter[int] = Counter()
     moves = [(word, len(word)) for word in words if many and in_string]
-    for kind, byte in sorted((_kind(byte), byte) for byte in map(int, allowed)):
-        later = _FURTHER * (kind + met[kind]) if many else 0
+    for kind, byte in sorted((_kind(byte) if in_string else 0, byte) for byte in map(int, allowed)):
+        later = _FURTHER * (kind + met[kind]) if many and in_string else 0
         if not in_string:
             later += _OPENING * (byte in b"{[") + _COMMA * (byte == ord(","))
         met[kind] += 1
@@ -221,8 +222,8 @@ def _moves(mask: bytes, in_string: bool, words: tuple[bytes, ...]) -> tuple[tupl
 
 
 def _kind(byte: int) -> int:
-    """0: a character that stands for itself, or ends a string; 1: what fills a string; 2: part of a character."""
+    """Of a byte within a string; 0: its end, a letter or a digit; 1: a sign; 2: part of a character."""
     character = chr(byte)
     if byte >= 0x80 or character == "\\":
         return 2
-    return 0 if character.isalnum() or character in '"-{}[],' else 1
+    return 0 if character.isalnum() or character == '"' else 1

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from alora_cpp.answer_schema import answer_schema, resolve
 from alora_cpp.errors import AdapterError
-from alora_cpp.schema_values import OpenSchema, allows, check_keywords, items_of, members_of, number_of
+from alora_cpp.schema_values import MAX_STEPS, Judge, OpenSchema, check_keywords, items_of, members_of, number_of
 
 MAX_TEXTS = 64
 # Of the lists on the way to the answers, before all of the schema has judged them, and of an answer.
@@ -53,7 +53,8 @@ def closed_texts(schema: Any) -> tuple[ClosedText, ...] | None:
         be finite.
     """
     try:
-        found = [one for one in _Lister(answer_schema(schema)).answers() if allows(schema, one.value, schema)]
+        judge = Judge(schema)
+        found = [one for one in _Lister(answer_schema(schema)).answers() if judge.allows(one.value)]
     except (OpenSchema, AdapterError):
         return None
     return tuple(found) if 0 < len(found) <= MAX_TEXTS else None
@@ -64,12 +65,16 @@ class _Lister:
 
     def __init__(self, root: Any) -> None:
         self._root = root
+        self._steps = 0
 
     def answers(self) -> list[ClosedText]:
         return self._list(self._root, ())
 
     def _list(self, schema: Any, references: tuple[str, ...]) -> list[ClosedText]:
         """Answers to a subschema; a reference among those that led here has no end."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise OpenSchema
         if schema is False:
             return []
         check_keywords(schema, self._root)

@@ -49,6 +49,9 @@ KNOWN = ANNOTATIONS | frozenset(
 )
 
 
+MAX_STEPS = 100_000
+
+
 class OpenSchema(Exception):  # noqa: N818 - no error: such a schema is left to the grammar
     """The schema is not provably finite, not small, or not understood here."""
 
@@ -102,37 +105,68 @@ def number_of(schema: dict[str, Any], key: str, default: float) -> float:
     return number
 
 
-def allows(schema: Any, value: Any, root: Any, references: tuple[str, ...] = ()) -> bool:
-    """Whether a schema allows a value.
+class Judge:
+    """Tells whether a schema allows a value; gives up on a schema that takes too much work."""
 
-    Args:
-        schema: A schema within `root`.
-        value: As `json.loads` gives it.
-        root: What `$ref` starts from.
-        references: Those that led here for this very value.
+    def __init__(self, root: Any) -> None:
+        """Takes the schema that `$ref` starts from."""
+        self._root = root
+        self._steps = 0
 
-    Raises:
-        OpenSchema: A keyword is not known here, or not used as it should be.
-    """
-    if isinstance(schema, bool):
-        return schema
-    check_keywords(schema, root)
-    if "$ref" in schema:
-        reference = schema["$ref"]
-        if reference in references:
+    def allows(self, value: Any) -> bool:
+        """Whether the schema allows a value, as `json.loads` gives it.
+
+        Raises:
+            OpenSchema: A keyword is not known here, or not used as it should be, or this takes too long.
+        """
+        return self._allows(self._root, value, ())
+
+    def _allows(self, schema: Any, value: Any, references: tuple[str, ...]) -> bool:
+        """Judges by a subschema; a reference among those that led here for this very value has no end."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
             raise OpenSchema
-        if not allows(resolve(root, reference), value, root, (*references, reference)):
-            return False
-    branches = {key: _count(schema, key, value, root, references) for key in ("allOf", "anyOf", "oneOf")}
-    return (
-        branches["allOf"] == len(items_of(schema, "allOf"))
-        and (branches["anyOf"] > 0 or "anyOf" not in schema)
-        and (branches["oneOf"] == 1 or "oneOf" not in schema)
-        and ("const" not in schema or same(schema["const"], value))
-        and ("enum" not in schema or any(same(one, value) for one in items_of(schema, "enum")))
-        and ("type" not in schema or _has_type(schema["type"], value))
-        and _within(schema, value, root)
-    )
+        if isinstance(schema, bool):
+            return schema
+        check_keywords(schema, self._root)
+        if "$ref" in schema:
+            reference = schema["$ref"]
+            if reference in references:
+                raise OpenSchema
+            if not self._allows(resolve(self._root, reference), value, (*references, reference)):
+                return False
+        all_of, any_of, one_of = (self._count(schema, key, value, references) for key in ("allOf", "anyOf", "oneOf"))
+        return (
+            all_of == len(items_of(schema, "allOf"))
+            and (any_of > 0 or "anyOf" not in schema)
+            and (one_of == 1 or "oneOf" not in schema)
+            and ("const" not in schema or same(schema["const"], value))
+            and ("enum" not in schema or any(same(one, value) for one in items_of(schema, "enum")))
+            and ("type" not in schema or _has_type(schema["type"], value))
+            and self._within(schema, value)
+        )
+
+    def _count(self, schema: dict[str, Any], key: str, value: Any, references: tuple[str, ...]) -> int:
+        return sum(self._allows(branch, value, references) for branch in items_of(schema, key))
+
+    def _within(self, schema: dict[str, Any], value: Any) -> bool:
+        """The keywords that speak about one type of value only."""
+        if isinstance(value, bool) or value is None:
+            return True
+        if isinstance(value, (int, float)):
+            return _number_within(schema, value)
+        if isinstance(value, str):
+            return _length_within(schema, "minLength", value, "maxLength")
+        if isinstance(value, list):
+            first, rest = items_of(schema, "prefixItems"), schema.get("items", True)
+            schemas = [*first, *[rest] * (len(value) - len(first))]
+            return _length_within(schema, "minItems", value, "maxItems") and all(
+                self._allows(one, item, ()) for one, item in zip(schemas, value, strict=False)
+            )
+        members, other = members_of(schema), schema.get("additionalProperties", True)
+        return all(name in value for name in items_of(schema, "required")) and all(
+            self._allows(members.get(name, other), item, ()) for name, item in value.items()
+        )
 
 
 def same(one: Any, other: Any) -> bool:
@@ -144,10 +178,6 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     return bool(one == other)
-
-
-def _count(schema: dict[str, Any], key: str, value: Any, root: Any, references: tuple[str, ...]) -> int:
-    return sum(allows(branch, value, root, references) for branch in items_of(schema, key))
 
 
 def _has_type(kinds: Any, value: Any) -> bool:
@@ -167,32 +197,15 @@ def _has_type(kinds: Any, value: Any) -> bool:
     return any(types[kind] for kind in kinds)
 
 
-def _within(schema: dict[str, Any], value: Any, root: Any) -> bool:
-    """The keywords that speak about one type of value only."""
-    if isinstance(value, bool) or value is None:
-        return True
-    if isinstance(value, (int, float)):
-        divisor = number_of(schema, "multipleOf", 1)
-        if divisor <= 0 or divisor != int(divisor):
-            raise OpenSchema  # fractions of floats: no two implementations agree
-        return (
-            number_of(schema, "minimum", value) <= value <= number_of(schema, "maximum", value)
-            and ("exclusiveMinimum" not in schema or number_of(schema, "exclusiveMinimum", 0) < value)
-            and ("exclusiveMaximum" not in schema or number_of(schema, "exclusiveMaximum", 0) > value)
-            and ("multipleOf" not in schema or value % divisor == 0)
-        )
-    if isinstance(value, str):
-        return _length_within(schema, "minLength", value, "maxLength")
-    if isinstance(value, list):
-        first = items_of(schema, "prefixItems")
-        rest = schema.get("items", True)
-        schemas = [*first, *[rest] * (len(value) - len(first))]
-        return _length_within(schema, "minItems", value, "maxItems") and all(
-            allows(one, item, root) for one, item in zip(schemas, value, strict=False)
-        )
-    members, other = members_of(schema), schema.get("additionalProperties", True)
-    return all(name in value for name in items_of(schema, "required")) and all(
-        allows(members.get(name, other), item, root) for name, item in value.items()
+def _number_within(schema: dict[str, Any], value: float) -> bool:
+    divisor = number_of(schema, "multipleOf", 1)
+    if divisor <= 0 or divisor != int(divisor):
+        raise OpenSchema  # no two implementations agree about multiples of fractions
+    return (
+        number_of(schema, "minimum", value) <= value <= number_of(schema, "maximum", value)
+        and ("exclusiveMinimum" not in schema or number_of(schema, "exclusiveMinimum", 0) < value)
+        and ("exclusiveMaximum" not in schema or number_of(schema, "exclusiveMaximum", 0) > value)
+        and ("multipleOf" not in schema or value % divisor == 0)
     )
 
 
