@@ -61,7 +61,7 @@ class Call:
             intrinsic: Whom to ask.
             context: Where.
             prompt: What.
-            origins: Branches of the base model alone, at least one.
+            origins: Branches of the base model alone: the one to ask about, then those of calls asked with this one.
             callees: Whom it may call in turn.
 
         Raises:
@@ -99,7 +99,8 @@ class Call:
         shared = [common_prefix(origin.tokens, plain) for origin in origins]
         best = max(range(len(origins)), key=shared.__getitem__)
         origin, n_shared = origins[best], shared[best]
-        n_computed = min(n_shared, origin.length - origin.n_queued)
+        # What other calls have queued is computed together with this one.
+        n_computed = min(shared[0], origins[0].length - origins[0].n_queued)
         if n_shared == len(plain):
             return origin, n_computed
         base = self._own(origin.fork(n_shared))
