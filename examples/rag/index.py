@@ -63,7 +63,13 @@ class PassageIndex:
         return count
 
     def search(self, query: str, limit: int = 3) -> list[Passage]:
-        """The passages that share the rarest words with a query, best first; none where no word is found."""
+        """The passages that share the rarest words with a query, best first; none where no word is found.
+
+        Raises:
+            ArgumentError: The limit is below 1.
+        """
+        if limit < 1:
+            raise ArgumentError(f"{limit} passages were asked for, expected 1 or more")
         words = match_any(query)
         if not words:
             return []
@@ -91,7 +97,7 @@ def read_folder(folder: Path) -> list[Passage]:
     """
     if not folder.is_dir():
         raise ArgumentError(f"{folder} is no folder; expected one with .txt or .md documents")
-    passages = []
+    passages: list[Passage] = []
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".txt", ".md") and path.is_file():
             passages += _passages(path)
