@@ -49,7 +49,7 @@ class Project(Transformation):
         setting = parameters["retained_fields"]
         if isinstance(setting.value, list):
             return cls(input_path, {field: field for field in setting.strings()})
-        return cls(input_path, string_mapping(setting, "a list of field names, or a mapping to new names"))
+        return cls(input_path, setting.strings_by_name("a list of field names, or a mapping to new names"))
 
     def transform(self, value: Any, path: Path, answer: Answer) -> Any:
         """The record or records with the fields that are kept."""
@@ -172,18 +172,6 @@ class MergeSpans(Transformation):
         known = (*self.group_fields, self.begin_field, self.end_field, self.text_field)
         if unknown := [field for field in record if field not in known]:
             raise self.error(path, f"found the field '{unknown[0]}', expected only those of the group and the span")
-
-
-def string_mapping(setting: Setting, expected: str) -> dict[str, str]:
-    """The setting as a mapping of strings to strings.
-
-    Raises:
-        AdapterError: It is something else.
-    """
-    for key, value in setting.mapping(expected).items():
-        if not isinstance(key, str):
-            raise value.error(f"has the key {key!r}, expected a string; put it in quotes")
-    return {str(key): value.string() for key, value in setting.mapping().items()}
 
 
 def _order(value: Any) -> tuple[int, Any]:

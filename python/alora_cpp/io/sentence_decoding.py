@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from alora_cpp.io.json_text import Path
-from alora_cpp.io.records import string_mapping
 from alora_cpp.io.transformation import Answer, PathPattern, Transformation, replaced, show, show_path, value_at
 from alora_cpp.io.yaml_text import Setting
 
@@ -49,7 +48,7 @@ class DecodeSentences(Transformation):
                 f"is {list(source)}, expected last_message alone, which has numbers of its own, or one or both of "
                 "documents and all_but_last_message"
             )
-        output_names = string_mapping(parameters["output_names"], "a mapping to field names")
+        output_names = parameters["output_names"].strings_by_name("a mapping to field names")
         known = [output for output, places in _OUTPUTS.items() if set(places) & set(source)]
         for output in output_names:
             if output not in known:

@@ -88,6 +88,17 @@ class Setting:
             raise self.wrong(expected)
         return self.value
 
+    def named(self, expected: str = "a mapping") -> dict[str, Setting]:
+        """The settings in it by their keys, if it is a mapping of which all keys are strings."""
+        for key, item in self.mapping(expected).items():
+            if not isinstance(key, str):
+                raise item.error(f"has the key {key!r}, expected a string; put it in quotes")
+        return {str(key): item for key, item in self.mapping().items()}
+
+    def strings_by_name(self, expected: str = "a mapping of strings") -> dict[str, str]:
+        """The strings in it by their keys, if it is a mapping of strings to strings."""
+        return {key: item.string() for key, item in self.named(expected).items()}
+
     def fields(self, known: Collection[str], required: Collection[str] = ()) -> dict[str, Setting]:
         """The settings in it, if it is a mapping with these keys.
 
@@ -110,10 +121,7 @@ class Setting:
         if isinstance(self.value, list):
             return [item.plain() for item in self.value]
         if isinstance(self.value, dict):
-            for key, item in self.value.items():
-                if not isinstance(key, str):
-                    raise item.error(f"has the key {key!r}, expected a string; put it in quotes")
-            return {key: item.plain() for key, item in self.value.items()}
+            return {key: item.plain() for key, item in self.named().items()}
         if isinstance(self.value, float) and not math.isfinite(self.value):
             raise self.wrong("a number that JSON has")
         return self.value
