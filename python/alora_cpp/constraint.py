@@ -134,6 +134,10 @@ class Matcher:
         if self._landing is not None:
             self._landing = self._landing[1:] if self._landing[:1] == [token] else None
 
+    def allows(self, token: int) -> bool:
+        """Whether the answer's text may go on with a token's text; `mask` may insist on another way to write it."""
+        return not self.ended and self._matcher.validate_tokens([token]) == 1
+
     def forced(self) -> list[int]:
         """The tokens that must come next whatever the model says, not yet accepted; perhaps none."""
         if self.ended:

@@ -1,22 +1,23 @@
 """The token sequences with which a model can write a label in the midst of JSON.
 
 A label is written where the text goes on with it and with the character that ends it: a comma, or the closing bracket.
-Where does a token sequence that writes it end? In that character's token, which may hold more of what follows (`"}` or
-`"},`). So a label is written by each sequence that goes along with the tokenizer's own and ends with whatever token
-holds the rest. These exclude one another, and no other tokens need computing than the tokenizer's.
+The token of that character may hold the label's own last characters, and more of what follows: `"},`. So a label is
+written by each sequence that goes along with the tokenizer's own and then takes any token that holds all the rest.
+These exclude one another, and no other rows need computing than those of the tokenizer's sequence.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from alora_cpp.errors import AnswerError
 from alora_cpp.io import Literal, Scalar
 from alora_cpp.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
+    from alora_cpp.constraint import Matcher
     from alora_cpp.intrinsic import Constraint
     from alora_cpp.model import Model
 
@@ -52,13 +53,16 @@ class LabelSpelling:
         label_text = self._text[: literal.begin] + spelled(label)
         ways: dict[tuple[int, ...], None] = {}
         for end in self._ends(literal):
+            text = (label_text + end).encode()
             tokens = self._model.tokenize(label_text + end)
-            if self._allows(tokens):
-                own = [tokens, self._model.tokenize(label_text)] if end else []
-                covering = dict.fromkeys(
-                    way for path in own for way in self._covering((label_text + end).encode(), path)
-                )
-                ways |= covering or {tuple(tokens): None}
+            if b"".join(self._vocabulary.pieces[token] for token in tokens) != text:
+                # The tokenizer writes texts in a way of its own, such as with a space before them.
+                ways[tuple(tokens)] = None
+            elif end:
+                for path in (tokens, self._model.tokenize(label_text)):
+                    ways |= dict.fromkeys(self._covering(text, path))
+            elif all(map(partial(_accepts, self._matcher()), tokens)):
+                ways[tuple(tokens)] = None
         return [*ways]
 
     def _ends(self, literal: Literal) -> list[str]:
@@ -69,26 +73,30 @@ class LabelSpelling:
         space = rest[: len(rest) - len(rest.lstrip(_SPACE))]
         return [space + ",", space + ("}" if isinstance(literal.path[-1], str) else "]")]
 
-    def _allows(self, tokens: list[int]) -> bool:
-        if self._constraint is None:
-            return True
-        matcher = self._constraint.start()
-        try:
-            for token in tokens:
-                matcher.accept(token)
-        except AnswerError:
-            return False
-        return True
-
-    def _covering(self, text: bytes, path: list[int]) -> Iterator[tuple[int, ...]]:
+    def _covering(self, text: bytes, path: Sequence[int]) -> Iterator[tuple[int, ...]]:
         """Sequences that leave a path of tokens with one that holds all the rest of a text."""
+        matcher = self._matcher()
         for index in range(len(path) + 1):
             for token in self._vocabulary.beginning_with(text):
-                yield (*path[:index], token)
+                if matcher is None or matcher.allows(token):
+                    yield (*path[:index], token)
             piece = self._vocabulary.pieces[path[index]] if index < len(path) else b""
-            if not piece or piece == text or not text.startswith(piece):
+            goes_on = b"" != piece != text and text.startswith(piece)
+            if not goes_on or not _accepts(matcher, path[index]):
                 return
             text = text[len(piece) :]
+
+    def _matcher(self) -> Matcher | None:
+        return None if self._constraint is None else self._constraint.start()
+
+
+def _accepts(matcher: Matcher | None, token: int) -> bool:
+    if matcher is None:
+        return True
+    allowed = matcher.allows(token)
+    if allowed:
+        matcher.accept(token)
+    return allowed
 
 
 def spelled(label: Scalar) -> str:
