@@ -41,14 +41,7 @@ class Transcript:
         Raises:
             ArgumentError: It is none.
         """
-        if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
-            raise ArgumentError(f"a message is {message!r}, expected a mapping with 'role' and 'content'")
-        role, content = message["role"], message["content"]
-        if not isinstance(role, str) or not isinstance(content, str | list | None):
-            raise ArgumentError(
-                f"a message has role {role!r} and content {content!r}, expected text for both "
-                "(the content of tool calls may be None, or a list of parts)"
-            )
+        _check_message(len(self.messages), message)
         self.messages.append(dict(message))
 
     def add_generated(self, text: str, tokens: Sequence[int]) -> None:
@@ -69,10 +62,12 @@ class Transcript:
             at: As in `messages[:at]`; all messages if not given.
 
         Raises:
-            ArgumentError: There are no messages up to there, or the last of them was forgotten.
+            ArgumentError: There are no messages up to there, the last of them was forgotten, or one is no message.
         """
         if not self.messages:
             raise ArgumentError("the conversation has no messages; add one first")
+        for index, message in enumerate(self.messages):
+            _check_message(index, message)
         end = len(self.messages[:at])
         forgotten = set(self._others()[: self.n_forgotten])
         seen = [index for index in range(end) if index not in forgotten]
@@ -106,6 +101,17 @@ class Transcript:
 
     def _others(self) -> list[int]:
         return [index for index, message in enumerate(self.messages) if message.get("role") != "system"]
+
+
+def _check_message(index: int, message: object) -> None:
+    if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
+        raise ArgumentError(f"message {index} is {message!r:.200}, expected a mapping with 'role' and 'content'")
+    role, content = message["role"], message["content"]
+    if not isinstance(role, str) or not isinstance(content, str | list | None):
+        raise ArgumentError(
+            f"message {index} has role {role!r:.200} and content {content!r:.200}, expected text for both "
+            "(the content of tool calls may be None, or a list of parts)"
+        )
 
 
 def as_document(document: Mapping[str, Any] | str) -> dict[str, Any]:
