@@ -1,83 +1,23 @@
-"""Answers are read as granite-common and mellea read them, but for the differences listed at the end."""
+"""Answers are read as granite-common and mellea read them; test_io_differences.py has the exceptions."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alora_cpp.errors import AdapterError, AloraError, AnswerError
-from alora_cpp.io import (
-    AnswerToken,
-    Literal,
-    Scalar,
-    approximate_likelihood,
-    parse_io_yaml,
-    process_answer,
-    rewrite_request,
-)
+from alora_cpp.errors import AnswerError
+from alora_cpp.io import AnswerToken
+from oracle.io_cases import CONVERSATION, DOCUMENTS, EXPLODE, MERGE, SPANS, Messages, io_yaml, ours, theirs, tokens_of
 from oracle.io_oracles import ORACLES, Oracle
 
 pytestmark = pytest.mark.oracle
 
-Messages = list[dict[str, Any]]
-
-CONVERSATION: Messages = [
-    {"role": "user", "content": "Who built it? And when?"},
-    {"role": "assistant", "content": "Eiffel did. In 1889. It took two years."},
-    {"role": "user", "content": "Are you sure? I am not. Tell me."},
-]
-DOCUMENTS: Messages = [
-    {"doc_id": "a", "text": "The tower is 300 m high. It was built in 1889."},
-    {"doc_id": "b", "text": "Gustave Eiffel. He was an engineer. He died in 1923."},
-]
-
-
-def io_yaml(transformations: list[dict[str, Any]], rest: str = "") -> str:
-    return f"model: ~\nresponse_format: '{{}}'\ntransformations: {json.dumps(transformations)}\n{rest}"
-
-
-def tokens_of(answer: str, size: int = 3) -> list[AnswerToken]:
-    """The answer cut every few characters, each piece with made-up alternatives."""
-    pieces = [answer[begin : begin + size] for begin in range(0, len(answer), size)]
-    return [
-        AnswerToken(piece, -0.1 * (index + 1), ((piece, -0.1), ("n", -1.5), ("ye", -2.0), ("1", -3.0), ("", -4.0)))
-        for index, piece in enumerate(pieces)
-    ]
-
-
-def ours(text: str, answer: str, messages: Messages, documents: Messages, tokens: list[AnswerToken]) -> Any:
-    config = parse_io_yaml(text, source="io.yaml")
-    request = rewrite_request(config, messages, documents)
-
-    def likelihood(literal: Literal, values: Mapping[Scalar, float]) -> float:
-        return approximate_likelihood(literal, values, tokens)
-
-    return process_answer(config, answer, request, likelihood)
-
-
-def theirs(
-    oracle: Oracle, text: str, answer: str, messages: Messages, documents: Messages, tokens: list[AnswerToken]
-) -> Any:
-    return oracle.process(text, answer, oracle.rewrite(text, messages, documents, {}), tokens)
-
-
 LABEL = {"type": "likelihood", "input_path": [], "categories_to_values": {"yes": 1.0, "no": 0.0}}
-SPANS = {"begin": "b", "end": "e", "text": "t", "document_id": "d"}
-MERGE = {
-    "type": "merge_spans",
-    "input_path": [],
-    "group_fields": ["d"],
-    "begin_field": "b",
-    "end_field": "e",
-    "text_field": "t",
-}
 PAIRS = '[{"r": 1, "c": [0, 2]}, {"r": 0, "c": []}, {"r": 1, "c": [4, 2]}, {"r": 2, "c": [3]}]'
 
 CASES: dict[str, tuple[str, list[str]]] = {
@@ -266,7 +206,7 @@ def test_any_tokens(
     check(oracle, io_yaml([{**LABEL, "input_path": ["l"]}]), answer, [], tokens)
 
 
-# Without null, true as a number, and digits in names: see the differences below.
+# Without null, true as a number, and digits in names: see the differences.
 values = st.recursive(
     st.one_of(st.integers(-3, 5), st.floats(-9, 9).map(lambda x: x + 0.25), st.sampled_from("abc")),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from("abcd"), inner, max_size=4)),
@@ -296,7 +236,6 @@ def test_any_value(oracle: Oracle, value: Any, transformations: list[dict[str, A
 citations = st.lists(
     st.fixed_dictionaries({"r": st.integers(0, 3), "c": st.lists(st.integers(0, 5), max_size=5)}), max_size=4
 )
-EXPLODE = {"type": "explode", "input_path": [], "target_field": "c"}
 STEPS = (
     {
         "type": "decode_sentences",
@@ -326,112 +265,3 @@ def test_any_citations(oracle: Oracle, value: Any, taken: list[bool]) -> None:
 def test_any_duplicates(mellea: Oracle, value: Any, by: list[str]) -> None:
     text = io_yaml([EXPLODE, {"type": "drop_duplicates", "input_path": [], "target_fields": by}])
     check(mellea, text, json.dumps(value), [], [])
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A case that we read, or refuse, otherwise on purpose."""
-
-    text: str
-    answer: str
-    ours: Any
-    theirs: Any
-    oracles: tuple[str, ...] = tuple(ORACLES)
-    documents: bool = True
-
-
-def decode(source: Any, outputs: Mapping[str, str], rest: str) -> str:
-    step = {"type": "decode_sentences", "input_path": ["c"], "source": source, "output_names": outputs}
-    return io_yaml([step], rest)
-
-
-TAG_ALL = "sentence_boundaries: {documents: c, last_message: r, all_but_last_message: h}\n"
-TAG_BOTH = "sentence_boundaries: {documents: c, last_message: r}\n"
-TEXT = {"text": "t"}
-
-DIFFERENCES = {
-    "drop_duplicates of granite-common compares generators, which never are equal": Difference(
-        io_yaml([{"type": "drop_duplicates", "input_path": [], "target_fields": ["a"]}]),
-        '[{"a": 1}, {"a": 1}]',
-        [{"a": 1}],
-        [{"a": 1}, {"a": 1}],
-        ("granite-common",),
-    ),
-    "their reader takes digits in the first string for numbers": Difference(
-        io_yaml([]), '{"score1": 2}', {"score1": 2}, ValueError
-    ),
-    "their reader has no null": Difference(io_yaml([]), '{"a": null}', {"a": None}, ValueError),
-    "NaN is no JSON": Difference(
-        io_yaml([{"type": "project", "input_path": [], "retained_fields": ["a"]}]),
-        '{"a": 1, "b": NaN}',
-        AnswerError,
-        ValueError,
-    ),
-    "a negative number is no sentence; Python counts from the end": Difference(
-        decode("documents", TEXT, TAG_BOTH), '{"c": -1}', AnswerError, {"c": -1, "t": "He died in 1923."}
-    ),
-    "true is no number": Difference(
-        decode("documents", {"document_id": "d"}, TAG_BOTH), '{"c": true}', AnswerError, {"c": True, "d": "a"}
-    ),
-    "the history alone, where documents have tags too": Difference(
-        decode("all_but_last_message", TEXT, TAG_ALL),
-        '{"c": 5}',
-        {"c": 5, "t": "Who built it? "},
-        ValueError,
-        ("mellea",),
-    ),
-    "the last message's numbers mixed with others, which cannot be told apart": Difference(
-        decode(["last_message", "documents"], TEXT, TAG_ALL), '{"c": 0}', AdapterError, ValueError, ("mellea",)
-    ),
-    "documents as string": Difference(
-        decode("documents", TEXT, TAG_BOTH + "docs_as_message: string\n"),
-        '{"c": 2}',
-        {"c": 2, "t": "Gustave Eiffel. "},
-        ValueError,
-    ),
-    "the message's index in the conversation, not in the rewritten one": Difference(
-        decode("all_but_last_message", {"message_index": "m"}, TAG_ALL + "docs_as_message: json\n"),
-        '{"c": 7}',
-        {"c": 7, "m": 1},
-        ValueError,
-        ("mellea",),
-    ),
-    "an item of several records is changed once in each, not all in one": Difference(
-        io_yaml([EXPLODE, {"type": "nest", "input_path": [None, "a", "x"], "field_name": "n"}]),
-        '[{"a": {"x": "y"}, "c": ["u", "v"]}]',
-        [{"a": {"x": {"n": "y"}}, "c": "u"}, {"a": {"x": {"n": "y"}}, "c": "v"}],
-        [{"a": {"x": {"n": {"n": "y"}}}, "c": "u"}, {"a": {"x": {"n": {"n": "y"}}}, "c": "v"}],
-    ),
-    "groups of different types are sorted, not compared": Difference(
-        io_yaml([{**MERGE, "text_field": None}]),
-        '[{"d": "x", "b": 0, "e": 1}, {"d": 1, "b": 0, "e": 1}]',
-        [{"d": 1, "b": 0, "e": 1}, {"d": "x", "b": 0, "e": 1}],
-        TypeError,
-    ),
-    "an answer as it is, where the io.yaml asks for nothing": Difference(
-        "model: ~\nresponse_format: ~\ntransformations: ~\n", "Plain words.", "Plain words.", ValueError
-    ),
-}
-
-
-@pytest.mark.parametrize("case", DIFFERENCES)
-def test_differs(oracle: Oracle, case: str) -> None:
-    difference = DIFFERENCES[case]
-    if oracle.name not in difference.oracles:
-        pytest.skip("this one reads it as we do, or does not know it")
-    for read, expected in ((ours, difference.ours), (lambda *rest: theirs(oracle, *rest), difference.theirs)):
-        case_of = (difference.text, difference.answer, CONVERSATION, DOCUMENTS, [])
-        if isinstance(expected, type):
-            with pytest.raises(expected) as raised:
-                read(*case_of)
-            assert isinstance(raised.value, AloraError) == (read is ours)
-        else:
-            assert json.dumps(read(*case_of)) == json.dumps(expected)
-
-
-def test_differs_on_tags_in_the_conversation(oracle: Oracle) -> None:
-    """A user who writes tags shifts what they decode; we decode the sentences that were tagged."""
-    text = decode("last_message", TEXT, "sentence_boundaries: {last_message: r}\n")
-    messages = [{"role": "user", "content": "One <r1> is a trap. Two."}]
-    assert ours(text, '{"c": 1}', messages, [], []) == {"c": 1, "t": "Two."}
-    assert theirs(oracle, text, '{"c": 1}', messages, [], []) == {"c": 1, "t": "is a trap. <r1> Two."}
