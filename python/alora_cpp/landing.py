@@ -19,13 +19,13 @@ import llguidance
 import numpy as np
 
 MAX_BYTES = 4096
-MAX_STEPS = 20_000
 
 BYTES = llguidance.LLTokenizer("byte")
 """A vocabulary of the single bytes: token b is the byte b."""
 
-# How many more brackets than now may be open at a time.
-_ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+# How many steps a round may take, and how many more brackets than now may be open in it: one that is too narrow to hold
+# an ending can be too wide to be searched whole.
+_ROUNDS = (*((500, further) for further in (0, 1, 2, 4, 8, 16, 64)), *((10_000, further) for further in (1, 4, 64)))
 # How much farther than the nearest landmark others are looked for, in bytes.
 _FARTHER = 32
 # By how many bytes a choice is put off: an opening bracket, a comma, each further byte of a kind where many may follow.
@@ -51,7 +51,7 @@ def shortest_ending(start: llguidance.LLMatcher, text: bytes, words: Sequence[by
         words: What strings may have to hold somewhere: no single byte shows the way to it.
 
     Returns:
-        At most `MAX_BYTES` bytes; None where no ending within that is found in `MAX_STEPS` steps.
+        At most `MAX_BYTES` bytes; None where no ending within that is found in a bounded number of steps.
 
     Raises:
         GrammarError: The grammar became too complex for the engine.
@@ -62,9 +62,10 @@ def shortest_ending(start: llguidance.LLMatcher, text: bytes, words: Sequence[by
     search = _Search(matcher, words)
     begin = search.reach(b"", b"", reduce(_Place.after, text, _Place()))
     ending = begin.added if begin is not None and begin.whole else None
-    if begin is not None and ending is None:
-        rounds = (search.run(begin, len(begin.place.open) + further) for further in _ROUNDS)
-        ending = next((found for found in rounds if found is not None), None)
+    for steps, further in _ROUNDS:
+        if begin is None or ending is not None or matcher.is_error():
+            break
+        ending = search.run(begin, steps, len(begin.place.open) + further)
     # Nothing can follow where each part needs another: that is no fault of the engine.
     if matcher.is_error() and "NoExtension" not in reason(matcher):
         raise GrammarError(reason(matcher))
@@ -124,8 +125,9 @@ class _Search:
         self._steps = 0
         self._numbers = count()
 
-    def run(self, begin: _Spot, most_open: int) -> bytes | None:
+    def run(self, begin: _Spot, steps: int, most_open: int) -> bytes | None:
         """The outer search, depth first."""
+        self._steps = steps
         ways = [self._landmarks(begin)]
         while ways:
             spot = next(ways[-1], None)
@@ -144,8 +146,8 @@ class _Search:
         waiting: list[_Choice] = []
         self._wait(waiting, begin, 0, self._words)
         farthest = MAX_BYTES * _FARTHER
-        while waiting and waiting[0].rank <= farthest and self._steps < MAX_STEPS:
-            self._steps += 1
+        while waiting and waiting[0].rank <= farthest and self._steps > 0:
+            self._steps -= 1
             choice = heapq.heappop(waiting)
             move, later = choice.moves.pop()
             words = tuple(word for word in choice.words if word != move)
