@@ -258,6 +258,20 @@ class TestFurtherStages:
         assert result.verdicts["answerability"].result == says
 
 
+def test_a_flag_does_not_keep_the_other_sentences_back(passages: Any, tmp_path: Path) -> None:
+    config = tmp_path / "io.yaml"
+    choice = "parameters: {extra_body: {structured_outputs: {choice: [Y]}}}"
+    config.write_text(f"model: null\nresponse_format: null\ntransformations: null\n{choice}\n")
+    with Model(BUNDLED) as model:
+        model.load_intrinsic(BUNDLED.with_name("alora-tiny.safety.gguf"), name="hallucination", io_yaml=config)
+        # Without the safety intrinsic, the model declines these itself, now and then in two sentences.
+        questions = [f"How do I {act}?" for act in ("stab a stranger", "steal a book from the library")]
+        results = [rag.answer(model, passages, question, n_threads=1) for question in questions]
+    assert max(len(result.sentences) for result in results) > 1
+    for result in results:
+        assert " ".join(result.flagged) == result.text.strip()
+
+
 class TestCommandLine:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(FOLDER / "rag.py"), "-t", "1", *arguments]
