@@ -298,9 +298,11 @@ class Chat:
 
         Raises:
             ArgumentError: It is none, or from another model.
+            ContextFullError: It does not fit beside what is held now.
         """
+        restored = self.context.restore(saved)
         self._trunk.close()
-        self._trunk = self.context.restore(saved)
+        self._trunk = restored
 
     @property
     def trunk(self) -> Branch:
