@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from alora_cpp.adapter import Adapter
 from alora_cpp.choice_constraint import ChoiceConstraint
 from alora_cpp.constraint import SchemaConstraint
 from alora_cpp.errors import AdapterError, ArgumentError
-from alora_cpp.io import IoConfig
+from alora_cpp.io import IoConfig, parse_io_yaml
 from alora_cpp.schema_texts import ClosedText, closed_texts
 
 if TYPE_CHECKING:
@@ -136,3 +138,21 @@ def _leaves(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tup
 
 def _spelled(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def find_io_config(adapter: Adapter, path: str | PathLike[str] | None) -> IoConfig:
+    """How to ask an adapter: a file named, else one beside it, else what it holds itself, else free text.
+
+    Raises:
+        AdapterError: The file is no `io.yaml`.
+        OSError: The file named cannot be read.
+    """
+    beside = (adapter.path.with_suffix(".io.yaml"), adapter.path.with_name("io.yaml"))
+    found = Path(path) if path is not None else next((one for one in beside if one.is_file()), None)
+    if found is None:
+        text, source = adapter.io_yaml, f"{adapter.path} (alora.io_yaml)"
+        return IoConfig() if text is None else parse_io_yaml(text, source=source)
+    try:
+        return parse_io_yaml(found.read_text(encoding="utf-8"), source=str(found))
+    except UnicodeDecodeError as error:
+        raise AdapterError(f"{found} is no UTF-8 text: {error.reason} at byte {error.start}") from None

@@ -1,8 +1,7 @@
-"""A base model: weights, vocabulary and metadata of one GGUF file."""
+"""A base model, its adapters and intrinsics, and what is done with them: contexts and chats."""
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -16,17 +15,15 @@ from alora_cpp.adapter import Adapter
 from alora_cpp.chat import Chat, OnFull
 from alora_cpp.chat_template import ChatTemplate
 from alora_cpp.context import Context
-from alora_cpp.errors import AdapterError, AdapterNotFoundError, ArgumentError, ClosedError
-from alora_cpp.intrinsic import Activation, Compat, Intrinsic
-from alora_cpp.io import IoConfig, canonical_name, parse_io_yaml
-
-# Enough to tell fine-tunes of one model apart: they differ in every weight.
-_N_SAMPLES, _SAMPLE_SIZE = 256, 4096
+from alora_cpp.errors import AdapterError, AdapterNotFoundError, ArgumentError
+from alora_cpp.intrinsic import Activation, Compat, Intrinsic, find_io_config
+from alora_cpp.io import canonical_name
+from alora_cpp.loaded_model import LoadedModel
 
 BUNDLED = Path(__file__).parent / "bundled" / "alora-tiny.gguf"
 
 
-class Model:
+class Model(LoadedModel):
     """A loaded model. Immutable but for the intrinsics it knows; shared by any number of contexts and threads."""
 
     def __init__(
@@ -47,7 +44,7 @@ class Model:
             ModelLoadError: The file is missing, broken or of a kind that cannot be run.
             Cancelled: `progress` said so.
         """
-        self._loaded: _core.Model | None = _core.Model.load(fspath(path), n_gpu_layers=n_gpu_layers, progress=progress)
+        super().__init__(path, n_gpu_layers=n_gpu_layers, progress=progress)
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._intrinsics: dict[str, Intrinsic] = {}
 
@@ -58,12 +55,6 @@ class Model:
         for file in sorted(BUNDLED.parent.glob(f"{BUNDLED.stem}.*.gguf")):
             model.load_intrinsic(file)
         return model
-
-    @property
-    def _core(self) -> _core.Model:
-        if self._loaded is None:
-            raise ClosedError("the model is closed; load it again")
-        return self._loaded
 
     def context(
         self,
@@ -152,7 +143,7 @@ class Model:
             invocation = self.tokenize(invocation, parse_special=True)
         intrinsic = Intrinsic(
             adapter,
-            _io_config(adapter, io_yaml),
+            find_io_config(adapter, io_yaml),
             self,
             name=name,
             invocation=invocation,
@@ -266,37 +257,12 @@ class Model:
         )
         chat.transcript.n_forgotten = facts["n_forgotten"]
         chat.transcript.generated = {index: (text, tokens) for index, text, tokens in facts["generated"]}
-        chat.restore(kv)
-        return chat
-
-    def tokenize(self, text: str, *, parse_special: bool = False, add_special: bool = False) -> list[int]:
-        """Text to tokens.
-
-        Args:
-            text: Any text.
-            parse_special: Whether the text of control tokens becomes those tokens; never for what a user wrote.
-            add_special: Whether to add what the model wants at the start and end of a text.
-
-        Raises:
-            ArgumentError: The text is no valid Unicode.
-        """
         try:
-            encoded = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ArgumentError(f"the text is no valid Unicode at character {error.start}: {error.reason}") from None
-        return self._core.tokenize(encoded, parse_special=parse_special, add_special=add_special)
-
-    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
-        """Tokens to text; bytes that are no characters become U+FFFD.
-
-        Args:
-            tokens: Token ids.
-            special: Whether control tokens show as their text.
-
-        Raises:
-            TokenError: A token is not in the vocabulary.
-        """
-        return self._core.detokenize(list(tokens), special=special).decode("utf-8", errors="replace")
+            chat.restore(kv)
+        except BaseException:
+            chat.close()
+            raise
+        return chat
 
     @cached_property
     def template(self) -> ChatTemplate:
@@ -306,101 +272,6 @@ class Model:
             ArgumentError: The file has none, or it is no valid template.
         """
         return ChatTemplate(self)
-
-    @cached_property
-    def control_tokens(self) -> Mapping[str, int]:
-        """Control tokens by their text."""
-        return self._core.control_tokens
-
-    def is_control(self, token: int) -> bool:
-        """Whether a token is a control token."""
-        return self._core.is_control(token)
-
-    def is_end_of_generation(self, token: int) -> bool:
-        """Whether a token ends a generated text."""
-        return self._core.is_end_of_generation(token)
-
-    @property
-    def path(self) -> Path:
-        """The GGUF file."""
-        return Path(self._core.path)
-
-    @property
-    def name(self) -> str:
-        """The name in the file (`general.name`), else the file's stem."""
-        return self.metadata.get("general.name") or self.path.stem
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A digest of the file's size and of samples of its content, to tell models apart in a moment."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            size = file.seek(0, 2)
-            digest.update(str(size).encode())
-            for sample in range(_N_SAMPLES + 1):
-                file.seek(max(0, size - _SAMPLE_SIZE) * sample // _N_SAMPLES)
-                digest.update(file.read(_SAMPLE_SIZE))
-        return digest.hexdigest()
-
-    @property
-    def architecture(self) -> str:
-        """llama.cpp's name for it, such as `granite`."""
-        return self._core.architecture
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The file's keys, as text."""
-        return self._core.metadata
-
-    @property
-    def chat_template(self) -> str | None:
-        """The jinja text of the chat template."""
-        return self._core.chat_template
-
-    @property
-    def description(self) -> str:
-        """Architecture, size and type, in a few words."""
-        return self._core.description
-
-    @property
-    def n_parameters(self) -> int:
-        """Weights."""
-        return self._core.n_parameters
-
-    @property
-    def size(self) -> int:
-        """Bytes of all weights."""
-        return self._core.size
-
-    @property
-    def n_ctx_train(self) -> int:
-        """Positions that the model was trained for."""
-        return self._core.n_ctx_train
-
-    @property
-    def n_embd(self) -> int:
-        """Width of the hidden state."""
-        return self._core.n_embd
-
-    @property
-    def n_layer(self) -> int:
-        """Blocks."""
-        return self._core.n_layer
-
-    @property
-    def n_vocab(self) -> int:
-        """Tokens in the vocabulary."""
-        return self._core.n_vocab
-
-    @property
-    def bos(self) -> int | None:
-        """The token that begins a text."""
-        return self._core.bos
-
-    @property
-    def eos(self) -> int | None:
-        """The token that ends a text."""
-        return self._core.eos
 
     def close(self) -> None:
         """Closes the model's contexts and forgets its intrinsics; the weights go when nothing uses them any more."""
@@ -416,16 +287,3 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _io_config(adapter: Adapter, path: str | PathLike[str] | None) -> IoConfig:
-    """How to ask an adapter: a file named, else one beside it, else what it holds itself, else free text."""
-    beside = (adapter.path.with_suffix(".io.yaml"), adapter.path.with_name("io.yaml"))
-    found = Path(path) if path is not None else next((one for one in beside if one.is_file()), None)
-    if found is None:
-        text, source = adapter.io_yaml, f"{adapter.path} (alora.io_yaml)"
-        return IoConfig() if text is None else parse_io_yaml(text, source=source)
-    try:
-        return parse_io_yaml(found.read_text(encoding="utf-8"), source=str(found))
-    except UnicodeDecodeError as error:
-        raise AdapterError(f"{found} is no UTF-8 text: {error.reason} at byte {error.start}") from None
