@@ -18,6 +18,8 @@ from alora_cpp.errors import ArgumentError
 STAND_IN = re.compile("[\ud800-\udfff]")
 _CODES = range(0xD800, 0xE000)
 _MARKS = 1024
+# Where the letters are that become ASCII in another case, such as the Kelvin sign and the ligatures.
+_BEYOND_ASCII = [chr(code) for code in (*range(0x80, 0x2200), *range(0xFB00, 0xFB07))]
 SPACES = " \t\n\r\x0b\x0c"
 
 # Filters that write JSON have to see these in order to escape them.
@@ -28,7 +30,7 @@ class StandIns:
     """The stand-ins of one vocabulary's control tokens."""
 
     def __init__(self, control_tokens: Iterable[str]) -> None:
-        """Gives a stand-in to every character of the control tokens, in upper and lower case.
+        """Gives a stand-in to every character of the control tokens, and to those that become one in another case.
 
         Args:
             control_tokens: Their texts.
@@ -40,6 +42,7 @@ class StandIns:
         for text in control_tokens:
             characters |= (set(text) - _ESCAPED_IN_JSON) or set(text)
         characters |= {other for one in characters for other in (one.upper(), one.lower()) if len(other) == 1}
+        characters |= {one for one in _BEYOND_ASCII if characters & set(one.upper() + one.lower() + one.casefold())}
         codes = iter(_CODES[:-_MARKS])
         if len(characters) + len(SPACES) > len(_CODES) - _MARKS:
             raise ArgumentError(

@@ -135,6 +135,7 @@ TEMPLATES = {
     "cut": "{% for m in messages %}{{ m.content[1:] }}{{ m.content[:-1] }}{{ m.content[::2] }}{% endfor %}",
     "replaced": "{% for m in messages %}{{ m.content|replace('a', '') }}{{ m.content.replace(' ', '|') }}{% endfor %}",
     "case": "{% for m in messages %}{{ m.content | upper | lower }}{{ m.content.swapcase().title() }}{% endfor %}",
+    "case in between": "{% for m in messages %}<|{{ m.content | lower }}|><|{{ m.name | upper | lower }}|>{% endfor %}",
     "json": "{{ messages | tojson }}{{ messages | tojson(ensure_ascii=true, indent=1) }}{{ messages }}",
     "tools": "{{ tools | tojson(sort_keys=true) }}{{ documents }}{% for d in documents %}{{ d.title }}{% endfor %}",
     "keys": "{% for d in documents %}{% for k, v in d.items() %}<|{{ k }}|>{{ k }}{{ v }}{% endfor %}{% endfor %}",
@@ -147,7 +148,17 @@ TEMPLATES = {
     "parts": "{% for m in messages %}{% for p in [m.content, m.name] %}{{ p | indent }}{% endfor %}{% endfor %}",
 }
 FRAGMENTS = [*CONTROLS, "<", "|", ">", "<|", "|>", "end_of_text", "end", "_of_text", "END_OF_ROLE", "a", " ", "\n", '"']
-FRAGMENTS += ["\\", "é", "ß", "\U0001f600", "\ue000", "<|<|end_of_text|>", "<a|end_of_text|>", "txet_fo_dne"]
+FRAGMENTS += [
+    "\\",
+    "é",
+    "ß",
+    "\U0001f600",
+    "\ue000",
+    "<|<|end_of_text|>",
+    "<a|end_of_text|>",
+    "txet_fo_dne",
+    "\u017ftart_of_role",
+]
 texts = st.lists(st.sampled_from(FRAGMENTS), max_size=6).map("".join)
 
 
@@ -188,6 +199,8 @@ def test_user_text_arrives_as_it_was(content: str, name: str) -> None:
     assert json.loads(text[len(content) :]) == {name: content}
     escaped = Vocabulary("{{ messages[0].content | tojson(ensure_ascii=true) }}", ["<é>"])
     assert escaped.render(user(content))[0] == json.dumps(content)
+    quoted = Vocabulary("{{ messages[0].content | tojson }}", ['<"\\>', '"'])
+    assert json.loads(quoted.render(user(content.replace('"', "'")))[0]) == content.replace('"', "'")
 
 
 QUESTIONS = [
