@@ -202,7 +202,7 @@ std::shared_ptr<Branch> Context::restore(const std::vector<uint8_t> & bytes) {
     }
     const auto [ids, n_ids] = in.sized();
     std::vector<Token> tokens(n_ids / sizeof(Token));
-    std::copy_n(ids, tokens.size() * sizeof(Token), static_cast<uint8_t *>(static_cast<void *>(tokens.data())));
+    std::copy_n(ids, tokens.size() * sizeof(Token), reinterpret_cast<uint8_t *>(tokens.data()));
     const size_t n_kv = in.n_left();
     const uint8_t * kv = in.bytes(n_kv);
     auto segment = state_->open_segment();

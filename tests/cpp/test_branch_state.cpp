@@ -313,6 +313,19 @@ TEST_CASE("dropping moves later rows up") {
     }
 }
 
+TEST_CASE("logits kept from before a drop are not handed out") {
+    const auto context = open_context();
+    const auto branch = context->branch();
+    branch->append(some_tokens(12), 4);
+    context->decode();
+    branch->drop(0, 1);
+    const uint64_t rows = context->counters().rows_decoded;
+    const std::vector<float> logits = branch->logits(); // the row where another one's lay
+    CHECK(context->counters().rows_decoded == rows + 1);
+    const auto first = branch_of(context, some_tokens(12))->fork(11);
+    CHECK(distance(logits, first->logits()) > 1.0f);
+}
+
 TEST_CASE("what a fork shares cannot be dropped") {
     const auto context = open_context();
     const auto trunk = branch_of(context, some_tokens(20));
