@@ -9,7 +9,7 @@ a schema which could go on forever ends where it can.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, reduce
@@ -122,6 +122,8 @@ class _Search:
         self._matcher = matcher
         self._added = b""
         self._words = tuple(words)
+        # Moves that led nowhere new, by the mask of where they were made: not tried again there.
+        self._idle: defaultdict[bytes, set[bytes]] = defaultdict(set)
         self._steps = 0
         self._numbers = count()
 
@@ -163,6 +165,8 @@ class _Search:
             elif (len(spot.added), spot.mask, words) not in seen:
                 seen.add((len(spot.added), spot.mask, words))
                 self._wait(waiting, spot, choice.delay + later, words)
+            elif later > 0:
+                self._idle[choice.spot.mask].add(move)
 
     def _wait(
         self,
@@ -173,7 +177,8 @@ class _Search:
         moves: list[tuple[bytes, int]] | None = None,
     ) -> None:
         if moves is None:
-            moves = [*_moves(spot.mask, spot.place.in_string, words)]
+            idle = self._idle[spot.mask]
+            moves = [move for move in _moves(spot.mask, spot.place.in_string, words) if move[0] not in idle]
         if moves:
             rank = len(spot.added) + delay + moves[-1][1]
             heapq.heappush(waiting, _Choice(rank, next(self._numbers), spot, delay, words, moves))
