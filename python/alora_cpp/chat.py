@@ -132,12 +132,14 @@ class Chat:
         if not names:
             raise ArgumentError("no intrinsic was named; expected at least one")
         asked = {name: self.context.model.intrinsic(name) for name in names}
-        try:
-            verdicts, calls = self._ask(asked, at, arguments or {})
-        except ContextFullError:
-            if not self.forget():
-                raise
-            verdicts, calls = self._ask(asked, at, arguments or {})
+        answered = None
+        while answered is None:
+            try:
+                answered = self._ask(asked, at, arguments or {})
+            except ContextFullError:
+                if not self.forget():
+                    raise
+        verdicts, calls = answered
         if keep:
             for call in calls:
                 self.transcript.add_generated(call.answer, call.answer_tokens)
@@ -312,21 +314,21 @@ class Chat:
 
     def _sync(self, *, add_generation_prompt: bool = False) -> None:
         """Makes the trunk hold the conversation, keeping the longest prefix it already has."""
-
-        def wanted() -> list[int]:
-            conversation = self.transcript.conversation()
-            return conversation.prompted_tokens if add_generation_prompt else conversation.tokens
-
-        tokens = wanted()
+        tokens = self._shorten(add_generation_prompt)
         if len(tokens) > self.context.n_ctx * 7 // 8 and self.forget():
-            tokens = wanted()
-        held = self._trunk.tokens
-        shared = common_prefix(held, tokens)
-        if shared < len(held):
+            tokens = self._shorten(add_generation_prompt)
+        self._trunk.append(tokens[self._trunk.length :])
+
+    def _shorten(self, add_generation_prompt: bool) -> list[int]:
+        """Takes from the trunk's end what the conversation does not have there; returns the conversation's tokens."""
+        conversation = self.transcript.conversation()
+        tokens = conversation.prompted_tokens if add_generation_prompt else conversation.tokens
+        shared = common_prefix(self._trunk.tokens, tokens)
+        if shared < self._trunk.length:
             shorter = self._trunk.fork(shared)
             self._trunk.close()
             self._trunk = shorter
-        self._trunk.append(tokens[shared:])
+        return tokens
 
     def forget(self) -> bool:
         """Forgets the oldest turns where `on_full` is `shift`, until a quarter of the context is free.

@@ -68,8 +68,12 @@ class Transcript:
             raise ArgumentError("the conversation has no messages; add one first")
         for index, message in enumerate(self.messages):
             _check_message(index, message)
+        others = self._others()
+        if self.n_forgotten >= len(others):
+            # Those that were forgotten have been taken away since.
+            self.n_forgotten = 0
+        forgotten = set(others[: self.n_forgotten])
         end = len(self.messages[:at])
-        forgotten = set(self._others()[: self.n_forgotten])
         seen = [index for index in range(end) if index not in forgotten]
         if not seen or seen[-1] != end - 1:
             raise ArgumentError(
