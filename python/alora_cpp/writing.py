@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +41,7 @@ class Writing:
         self._matcher = intrinsic.constraint.start() if intrinsic.constraint else None
         self._records = intrinsic.compat is not None
         self._text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._generation = context.generation(
             [branch],
             max_tokens=2**30,
@@ -106,9 +109,12 @@ class Writing:
             self.is_done = self._matcher.ended
 
     def _record(self, logits: NDArray[np.float32], token: int) -> AnswerToken:
+        """A token as vLLM reports it: the model's own probabilities, whatever was allowed here."""
         row = logits.astype(np.float64)
         row -= row.max()
         row -= np.log(np.exp(row).sum())
-        order = np.argsort(-row, kind="stable")[:_N_TOP]
-        top = tuple((self._model.detokenize([int(i)], special=True), float(row[i])) for i in order)
-        return AnswerToken(self._model.detokenize([token], special=True), float(row[token]), top)
+        # A character of several tokens is the last one's, so that the texts make up the answer.
+        text = self._decoder.decode(self._model._core.piece(token))
+        top = [int(i) for i in np.argsort(-row, kind="stable")[:_N_TOP]]
+        texts = [text if i == token else self._model.detokenize([i], special=True) for i in top]
+        return AnswerToken(text, float(row[token]), tuple(zip(texts, map(float, row[top]), strict=True)))

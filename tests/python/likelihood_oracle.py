@@ -29,6 +29,19 @@ CHARACTERS = ' \n"{}[]:,.-_<>|0123456789abcdefghijklmnopqrstuvwxyzYN'
 MESSAGES = [{"role": "user", "content": "is it so"}]
 
 
+# Pairs to merge, in order. What ends a label becomes one token with what follows it.
+BPE = ["e|s", "y|es", "n|o", '"|}', '"|,', '"}|,', '"}|]', ' |"', "1|0", "10|0", "t|r", "u|e", "tr|ue"]
+# Merged in this order, whatever the characters are.
+UNIGRAM = [' "', ' "y', '"}', '",', 's"', 'o"', 'o",', "10", "0}", "10}", ": ", ": t", '{"', "es", ', "', "0,"]
+
+
+def write_vocabulary(kind: str, source: Path, folder: Path) -> Path:
+    """The tiny model with a vocabulary of `characters`, or one whose tokens go across labels' edges."""
+    if kind == "bpe":
+        return write_bpe(source, folder / "bpe.gguf", BPE)
+    return write_unigram(source, folder / "unigram.gguf", UNIGRAM) if kind == "unigram" else source
+
+
 def write_bpe(source: Path, path: Path, merged: Sequence[str]) -> Path:
     """Copies the tiny model with a byte-level vocabulary; each merged token is a pair of earlier ones, cut by a bar."""
     spelled = {" ": "\u0120", "\n": "\u010a"}

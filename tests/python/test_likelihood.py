@@ -12,25 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from likelihood_oracle import BruteForce, asked, choices, likelihood, write_bpe, write_unigram
+from likelihood_oracle import BPE, BruteForce, asked, choices, likelihood, write_bpe, write_unigram, write_vocabulary
 
 from alora_cpp import AnswerError, Model
-
-# Pairs to merge, in order. What ends a label becomes one token with what follows it.
-BPE = ["e|s", "y|es", "n|o", '"|}', '"|,', '"}|,', '"}|]', ' |"', "1|0", "10|0", "t|r", "u|e", "tr|ue"]
-# Merged in this order, whatever the characters are.
-UNIGRAM = [' "', ' "y', '"}', '",', 's"', 'o"', 'o",', "10", "0}", "10}", ": ", ": t", '{"', "es", ', "', "0,"]
 
 
 @pytest.fixture(scope="module", params=["characters", "bpe", "unigram"])
 def any_model(request: pytest.FixtureRequest, folder: Path, model_path: Path) -> Iterator[Model]:
     """The tiny model with a vocabulary of characters, and with two whose tokens go across the edges of labels."""
-    path = model_path
-    if request.param == "bpe":
-        path = write_bpe(model_path, folder / "bpe.gguf", BPE)
-    elif request.param == "unigram":
-        path = write_unigram(model_path, folder / "unigram.gguf", UNIGRAM)
-    with Model(path) as model:
+    with Model(write_vocabulary(request.param, model_path, folder)) as model:
         yield model
 
 
