@@ -157,6 +157,16 @@ TEST_CASE("scores of a branch that went on or is closed are not read") {
     }
 }
 
+TEST_CASE("rows queued without logits are scored all the same") {
+    const auto context = open_context();
+    const auto branch = context->branch();
+    branch->append(some_tokens(12), 0);
+    const Scoring scoring(context, {{branch, some_labels()}});
+    context->decode();
+    CHECK(context->counters().rows_decoded == 12 + 3);
+    CHECK_NOTHROW(scoring.read());
+}
+
 TEST_CASE("scores of computed rows need no decode where all labels are single tokens") {
     const auto context = open_context();
     const auto branch = context->branch();
