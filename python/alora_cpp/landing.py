@@ -31,6 +31,7 @@ _FARTHER = 32
 # By how many bytes a choice is put off: an opening bracket, a comma, each further byte of a kind where many may follow.
 _OPENING, _COMMA, _FURTHER = 16, 1, 4
 _MANY = 16
+_STRIDE = 16
 
 
 class GrammarError(Exception):
@@ -146,7 +147,7 @@ class _Search:
         met: set[tuple[bytes, bytes]] = set()
         seen: set[tuple[int, bytes, tuple[bytes, ...]]] = set()
         waiting: list[_Choice] = []
-        self._wait(waiting, begin, 0, self._words)
+        self._wait(waiting, begin, 0, self._words, self._ahead(begin, self._words, straight=False))
         farthest = MAX_BYTES * _FARTHER
         while waiting and waiting[0].rank <= farthest and self._steps > 0:
             self._steps -= 1
@@ -164,9 +165,16 @@ class _Search:
                     yield spot
             elif (len(spot.added), spot.mask, words) not in seen:
                 seen.add((len(spot.added), spot.mask, words))
-                self._wait(waiting, spot, choice.delay + later, words)
+                # Where nothing changes, as in a free string, only every so often is it worth to look around.
+                straight = spot.mask == choice.spot.mask and spot.place.in_string and len(spot.added) % _STRIDE > 0
+                self._wait(waiting, spot, choice.delay + later, words, self._ahead(spot, words, straight))
             elif later > 0:
                 self._idle[choice.spot.mask].add(move)
+
+    def _ahead(self, spot: _Spot, words: tuple[bytes, ...], straight: bool) -> list[tuple[bytes, int]]:
+        idle = self._idle[spot.mask]
+        moves = [move for move in _moves(spot.mask, spot.place.in_string, words) if move[0] not in idle]
+        return [move for move in moves if not straight or move[1] == moves[-1][1] or move[0] in words]
 
     def _wait(
         self,
@@ -174,11 +182,8 @@ class _Search:
         spot: _Spot,
         delay: int,
         words: tuple[bytes, ...],
-        moves: list[tuple[bytes, int]] | None = None,
+        moves: list[tuple[bytes, int]],
     ) -> None:
-        if moves is None:
-            idle = self._idle[spot.mask]
-            moves = [move for move in _moves(spot.mask, spot.place.in_string, words) if move[0] not in idle]
         if moves:
             rank = len(spot.added) + delay + moves[-1][1]
             heapq.heappush(waiting, _Choice(rank, next(self._numbers), spot, delay, words, moves))
@@ -219,8 +224,8 @@ def _moves(mask: bytes, in_string: bool, words: tuple[bytes, ...]) -> tuple[tupl
     many = len(allowed) > _MANY
     met: Counter[int] = Counter()
     moves = [(word, len(word)) for word in words if many and in_string]
-    for kind, byte in sorted((_kind(byte) if in_string else 0, byte) for byte in map(int, allowed)):
-        later = _FURTHER * (kind + met[kind]) if many and in_string else 0
+    for kind, byte in sorted((_kind(byte), byte) for byte in map(int, allowed)):
+        later = _FURTHER * (kind + met[kind]) if many else 0
         if not in_string:
             later += _OPENING * (byte in b"{[") + _COMMA * (byte == ord(","))
         met[kind] += 1
@@ -229,7 +234,7 @@ def _moves(mask: bytes, in_string: bool, words: tuple[bytes, ...]) -> tuple[tupl
 
 
 def _kind(byte: int) -> int:
-    """Of a byte within a string; 0: its end, a letter or a digit; 1: a sign; 2: part of a character."""
+    """Of a byte; 0: a string's begin or end, a letter or a digit; 1: a sign; 2: part of a character."""
     character = chr(byte)
     if byte >= 0x80 or character == "\\":
         return 2
