@@ -101,6 +101,8 @@ def sentence_ends(text: str) -> list[int]:
 
 
 def _ends_within(text: str, begin: int, end: int) -> Iterator[int]:
-    for (_, stop), (start, _) in pairwise(sentence_spans(text[begin:end])):
-        if not text[begin + start].islower() and not _ABBREVIATION.search(text[begin : begin + stop]):
+    part = text[begin:end]
+    for (_, stop), (start, _) in pairwise(sentence_spans(part)):
+        # Punkt also parts what no space parts yet, such as `?!`.
+        if stop < start and not part[start].islower() and not _ABBREVIATION.search(part[:stop]):
             yield begin + stop

@@ -126,8 +126,7 @@ class Reply(Iterator[str]):
             )
         if self.finish is None:
             # What the guards have queued is computed with the reply's last token.
-            self.context.decode()
-            self._take_checks()
+            self._wait()
         piece = "" if self.finish else self._write()
         if self.finish and not (piece and self._guards):
             self._finish_guards()
@@ -210,6 +209,11 @@ class Reply(Iterator[str]):
             before = self._chat.transcript.conversation(self._place)
             self._watch.ask(point, before.followed_by("assistant", point.text, point.tokens))
 
+        while self._watch.is_full:
+            self._wait()
+        if self.context.n_cells_free < self.context.n_ctx // 8:
+            # Guards may have to write, too.
+            self._make_room()
         self._with_room(ask)
 
     def _take_checks(self) -> None:
@@ -224,23 +228,35 @@ class Reply(Iterator[str]):
             for point in self._points.finish(self._draft):
                 self._ask(point)
         while self._watch.is_waiting:
-            self.context.decode()
-            self._take_checks()
+            self._wait()
+
+    def _wait(self) -> None:
+        self.context.decode()
+        self._take_checks()
 
     def _with_room(self, work: Callable[[], Result]) -> Result | None:
-        """Does some work. Where the context is full, the oldest turns are forgotten first, if the chat is to do that.
+        """Does some work; where the context is full, makes room and does it again.
 
         Returns:
             What the work gave; None where a flag ended the reply meanwhile.
         """
-        try:
-            return work()
-        except ContextFullError:
-            # Forks share the rows that are to go: they come to their ends first.
-            self._finish_guards()
-            if not self._chat.forget():
-                raise
-        return work() if self.finish != "flag" else None
+        while self.finish != "flag":
+            try:
+                return work()
+            except ContextFullError:
+                if not self._make_room():
+                    raise
+        return None
+
+    def _make_room(self) -> bool:
+        """Lets guards answer, whose forks share the rows that are to go; then forgets turns, if the chat is to do so.
+
+        Returns:
+            Whether anything was freed.
+        """
+        was_waiting, length = self._watch.is_waiting, self._trunk.length
+        self._finish_guards()
+        return (self._chat.forget() and self._trunk.length < length) or was_waiting
 
 
 class AsyncReply(AsyncIterator[str]):

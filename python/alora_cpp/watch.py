@@ -17,6 +17,9 @@ from alora_cpp.points import Point
 from alora_cpp.prompt import write_prompt
 from alora_cpp.verdict import Timings
 
+# Guards that write take several passes: at most so many answers are under way, then the reply waits for them.
+_MOST_CALLS = 12
+
 
 @dataclass(eq=False)
 class _Question:
@@ -102,6 +105,12 @@ class Watch:
     def _rows(self) -> int:
         """Rows computed so far, without the reply's own."""
         return self._context.counters.rows_decoded - (self._trunk.length - self._trunk.n_queued)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another question would leave too few branches for answers that are weighed."""
+        n_open = sum(len(question.calls) for question in self._questions)
+        return self.is_waiting and n_open + len(self._guards) > _MOST_CALLS
 
     @property
     def is_waiting(self) -> bool:
