@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from alora_cpp.cli.chat import printable
+from alora_cpp.cli.main import main
 from alora_cpp.model import BUNDLED
 
 COMMAND = [sys.executable, "-m", "alora_cpp.cli.main"]
@@ -176,6 +179,57 @@ class TestCommands:
         assert result.stdout == ""
         for command in ("/check NAME [AT]", "/documents", "/save FILE", "/load FILE", "/clear", "/help", "/quit"):
             assert f"\n{command}" in f"\n{result.stderr}"
+
+
+class TypedLines(io.StringIO):
+    """Standard input that looks like a terminal's."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Interrupted(io.StringIO):
+    """Standard output at which Ctrl-C comes once, while the first piece of a reply is written."""
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if "safety" in self.getvalue() and not text.startswith(("  safety", "\n")) and not self.pressed:
+            self.pressed = True
+            raise KeyboardInterrupt
+        return written
+
+    pressed = False
+
+
+class TestInProcess:
+    def test_what_was_written_before_ctrl_c_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        out, err = Interrupted(), io.StringIO()
+        monkeypatch.setattr("sys.stdin", TypedLines("Hello!\n/check safety\n/undo\n/undo\n"))
+        monkeypatch.setattr("sys.stdout", out)
+        monkeypatch.setattr("sys.stderr", err)
+        assert main(["chat", "bundled", "--intrinsic", "safety", "-t", "1"]) == 0
+        monkeypatch.undo()
+        lines = out.getvalue().splitlines()
+        assert re.fullmatch(SAFETY, lines[0])
+        assert lines[1]
+        assert re.fullmatch(SAFETY, lines[2])
+        # Prompts go to stderr where stdout is no terminal.
+        _, stopped, checked, undone, nothing, end = err.getvalue().split("> ")
+        assert stopped == "stopped\n"
+        assert checked == ""
+        assert undone == "took back: Hello!\n"
+        assert "no message to take back" in nothing
+        assert end == "\n"
+
+    def test_control_characters_stay_away_from_terminals_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        text = "\x1b[2Ja\x0e\x9b\tb\n"
+        monkeypatch.setattr("sys.stdout", TypedLines())
+        shown = printable(text)
+        monkeypatch.setattr("sys.stdout", io.StringIO())
+        unchanged = printable(text)
+        monkeypatch.undo()
+        assert shown == "\ufffd[2Ja\ufffd\ufffd\tb\n"
+        assert unchanged == text
 
 
 class TestFailures:
