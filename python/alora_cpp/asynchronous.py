@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from alora_cpp.context import Context
+from alora_cpp.errors import Cancelled
 
 Result = TypeVar("Result")
 
@@ -19,12 +21,23 @@ async def run(context: Context, work: Callable[[], Result]) -> Result:
         work: What to do.
 
     Raises:
-        asyncio.CancelledError: The task was cancelled; the work has ended by then.
+        asyncio.CancelledError: The task was cancelled; the work has ended by then, or will not begin.
     """
-    running = asyncio.get_running_loop().run_in_executor(None, work)
+    # Taken once: by the work when a thread is free for it, or by who cancels it before.
+    begun = threading.Lock()
+
+    def begin() -> Result:
+        if not begun.acquire(blocking=False):
+            raise Cancelled("the task that waited was cancelled before a thread was free")
+        return work()
+
+    running = asyncio.get_running_loop().run_in_executor(None, begin)
+    running.add_done_callback(_forget_error)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
+        if begun.acquire(blocking=False):
+            raise
         context.cancel()
         while not running.done():
             try:
@@ -33,5 +46,10 @@ async def run(context: Context, work: Callable[[], Result]) -> Result:
                 continue
         # The work may have ended before it noticed: the next one must not be cancelled in its place.
         context.resume()
-        running.exception()
         raise
+
+
+def _forget_error(running: asyncio.Future[Result]) -> None:
+    # Where the task was cancelled nobody asks for it, which asyncio would complain of.
+    if not running.cancelled():
+        running.exception()
