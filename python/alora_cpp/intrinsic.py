@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from alora_cpp.adapter import Adapter
 from alora_cpp.choice_constraint import ChoiceConstraint
 from alora_cpp.constraint import SchemaConstraint
-from alora_cpp.errors import AdapterError, ArgumentError
+from alora_cpp.errors import AdapterError, ArgumentError, TokenError
 from alora_cpp.io import IoConfig, parse_io_yaml
 from alora_cpp.schema_texts import ClosedText, closed_texts
 
@@ -65,6 +65,7 @@ class Intrinsic:
         Raises:
             AdapterError: The adapter has no invocation and none is given, or its answers cannot be constrained.
             ArgumentError: An option is outside what it may be.
+            TokenError: The vocabulary lacks a token of the invocation.
         """
         if activation not in ("start", "end"):
             raise ArgumentError(f"activation is {activation!r}, expected 'start' or 'end'")
@@ -79,6 +80,8 @@ class Intrinsic:
         self.config = config
         self.name = name or adapter.name
         self.invocation = tuple(adapter.invocation_tokens if invocation is None else invocation)
+        if unknown := [token for token in self.invocation if not 0 <= token < model.n_vocab]:
+            raise TokenError(f"the invocation has the token {unknown[0]}, expected 0 to {model.n_vocab - 1}")
         self.activation_offset = _offset(adapter, self.invocation, activation)
         self.compat = compat
         self.closed = _closed(config)
