@@ -188,7 +188,7 @@ class Call:
         )
 
     def _from_text(self, alternatives: Mapping[Literal, Mapping[Scalar, float]]) -> _Outcome:
-        writing = self._writing
+        writing, model = self._writing, self._context.model
         assert writing is not None
         values: dict[Literal, float] = {}
         exact = by_alternatives(alternatives)
@@ -204,7 +204,8 @@ class Call:
         label = max(probabilities, key=probabilities.__getitem__, default=self.intrinsic.label_of(writing.text))
         return _Outcome(
             text=writing.text,
-            tokens=writing.tokens,
+            # Where a stop string cut the text short, the tokens say more than the text does.
+            tokens=writing.tokens if model.detokenize(writing.tokens) == writing.text else model.tokenize(writing.text),
             result=result,
             label=_spelled(only.value) if label is None and only else label,
             probabilities=probabilities,

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from alora_cpp.branch import Branch
 from alora_cpp.context import Context
+from alora_cpp.draft import Draft
+from alora_cpp.generation import Generation
 from alora_cpp.intrinsic import Intrinsic
 from alora_cpp.io import AnswerToken
 
@@ -22,7 +24,6 @@ class Writing:
     """An answer on its way.
 
     Attributes:
-        tokens: What was written.
         recorded: Each token's log-probability beside the most probable ones; kept where `compat` asks for it.
         is_done: Whether the answer is complete.
         is_truncated: Whether it was brought to its end because it got too long.
@@ -34,40 +35,53 @@ class Writing:
         Raises:
             ArgumentError: A parameter is outside what it may be.
         """
-        parameters = intrinsic.config.parameters
         self._model = context.model
+        self._context = context
         self._branch = branch
-        self._limit = parameters.max_tokens or MAX_TOKENS
+        self._parameters = intrinsic.config.parameters
+        self._limit = self._parameters.max_tokens or MAX_TOKENS
         self._matcher = intrinsic.constraint.start() if intrinsic.constraint else None
         self._records = intrinsic.compat is not None
-        self._text = ""
+        self._draft = Draft(context.model)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._generation = context.generation(
-            [branch],
-            max_tokens=2**30,
-            temperature=parameters.temperature,
-            top_p=parameters.top_p,
-            top_k=parameters.top_k,
-            min_p=parameters.min_p,
-            seed=parameters.seed or 0,
-            stop=() if self._matcher else parameters.stop,
-        )
-        self.tokens: list[int] = []
+        self._n_inserted = 0
+        self._generation = self._generate()
         self.recorded: list[AnswerToken] = []
         self.is_done = False
         self.is_truncated = False
         self._force()
 
+    def _generate(self) -> Generation:
+        parameters = self._parameters
+        return self._context.generation(
+            [self._branch],
+            max_tokens=2**30,
+            temperature=parameters.temperature,
+            top_p=parameters.top_p,
+            top_k=parameters.top_k,
+            min_p=parameters.min_p,
+            seed=((parameters.seed or 0) + self._n_inserted) % 2**32,
+            stop=() if self._matcher else parameters.stop,
+        )
+
+    @property
+    def tokens(self) -> list[int]:
+        """What was written."""
+        return self._draft.tokens
+
     @property
     def text(self) -> str:
         """The answer so far."""
-        return self._text if self._matcher is None else self._model.detokenize(self.tokens)
+        return self._draft.text if self._matcher is None else self._model.detokenize(self.tokens)
 
     def insert(self, tokens: list[int], text: str) -> None:
         """Puts in what another intrinsic answered."""
         self._branch.append(tokens)
-        self.tokens += tokens
-        self._text += text
+        self._draft.flush()
+        self._draft.write(tokens, text)
+        # A new one: what it holds back or draws at random has nothing to do with what was before.
+        self._n_inserted += 1
+        self._generation = self._generate()
 
     def advance(self) -> None:
         """Takes the next token; what is queued on the branch must be computed.
@@ -83,11 +97,10 @@ class Writing:
             self._generation.restrict_next(mask)
         row = self._branch.logits() if self._records else None
         (step,) = self._generation.next()
-        self._text += step.text
-        if not self._model.is_end_of_generation(step.token):
-            self.tokens.append(step.token)
-            if row is not None:
-                self.recorded.append(self._record(row, step.token))
+        is_end = self._model.is_end_of_generation(step.token)
+        self._draft.write([] if is_end else [step.token], step.text)
+        if row is not None and not is_end:
+            self.recorded.append(self._record(row, step.token))
         self.is_done = step.finish is not None
         if self._matcher is not None:
             self._matcher.accept(step.token)
@@ -95,6 +108,7 @@ class Writing:
             self._force()
         elif not self.is_done and len(self.tokens) >= self._limit:
             self.is_done = self.is_truncated = True
+            self._draft.flush()
 
     def _force(self) -> None:
         """Appends what must come next, in one go. Where tokens are recorded each one needs its own row's logits."""
@@ -103,7 +117,7 @@ class Writing:
         forced = self._matcher.forced()
         if forced:
             self._branch.append(forced)
-            self.tokens += forced
+            self._draft.write(forced, self._model.detokenize(forced))
             for token in forced:
                 self._matcher.accept(token)
             self.is_done = self._matcher.ended
