@@ -16,9 +16,6 @@ from alora_cpp.errors import AdapterError, ClosedError
 if TYPE_CHECKING:
     from alora_cpp.model import Model
 
-# llguidance takes tokens with this first byte, which no UTF-8 text has, for control tokens and never matches them.
-_CONTROL_MARK = b"\xff"
-
 _known: weakref.WeakKeyDictionary[Model, Vocabulary] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -47,8 +44,6 @@ class Vocabulary:
         """
         tokens = range(model.n_vocab)
         core = model._core
-        self.pieces = [core.piece(token) for token in tokens]
-        """The bytes of each token; none for control tokens."""
         self.ends = [token for token in tokens if model.is_end_of_generation(token)]
         """The tokens that end a text."""
         if not self.ends:
@@ -57,13 +52,12 @@ class Vocabulary:
                 "set tokenizer.ggml.eos_token_id in its file"
             )
         control = {*self.ends, *(token for token in tokens if model.is_control(token))}
-        self._spelling = {
-            piece: token for token, piece in reversed([*enumerate(self.pieces)]) if piece and token not in control
-        }
+        self.pieces = [b"" if token in control else core.piece(token) for token in tokens]
+        """The bytes of each token; none for control tokens, so that no text holds them."""
+        self._spelling = {piece: token for token, piece in reversed([*enumerate(self.pieces)]) if piece}
         self._longest = max(map(len, self._spelling), default=0)
-        marked = [_CONTROL_MARK + piece if token in control else piece for token, piece in enumerate(self.pieces)]
         self.engine = llguidance.LLTokenizer(
-            llguidance.TokenizerWrapper(_Tokenizer(marked, self.ends[0], model)),
+            llguidance.TokenizerWrapper(_Tokenizer(self.pieces, self.ends[0], model)),
             eos_token=self.ends,
             slices=llguidance.LLTokenizer.json_slices(),
         )

@@ -272,13 +272,15 @@ def test_a_complete_answer_lands_by_ending(bundled: Model) -> None:
     assert tokens_of(matcher.landing_mask(), bundled.n_vocab) == {bundled.eos}
 
 
-@pytest.mark.parametrize("text", ["0.00000000000000000000000001", "0.99999999999999999999999999", "0.0000", "1e9"])
-def test_numbers_stay_what_floats_tell_apart(bundled: Model, text: str) -> None:
+@pytest.mark.parametrize("text", ["0.00000000000000000000000001", "0.99999999999999999999999999", "1e-9", "-1", "1"])
+def test_numbers_keep_away_from_what_they_must_not_be(bundled: Model, text: str) -> None:
     constraint = SchemaConstraint(bundled, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1})
-    value = finish(constraint, bundled, "0.5")
-    assert value == 0.5
+    assert finish(constraint, bundled, "0.5") == 0.5
+    matcher = constraint.start()
+    write(matcher, bundled, "0.0000")
+    assert not matcher.complete
     with pytest.raises(AnswerError):
-        write(constraint.start(), bundled, text + "]")
+        write(constraint.start(), bundled, text)
 
 
 def test_numbers_are_never_infinite(bundled: Model) -> None:
@@ -296,6 +298,7 @@ def test_numbers_are_never_infinite(bundled: Model) -> None:
         ({"type": "object", "properties": {"a": {}}, "patternProperties": {"^b": {}}}, False),
         ({"allOf": [{"type": "object", "properties": {"a": {}}}, {"type": "object", "properties": {"b": {}}}]}, False),
         ({"allOf": [{"$ref": "#/$defs/a"}], "properties": {"b": {}}, "$defs": {"a": {"properties": {"a": {}}}}}, False),
+        ({"$ref": "#/$defs/a", "properties": {"b": {}}, "$defs": {"a": {"properties": {"a": {}}}}}, False),
         ({"anyOf": [{"type": "object", "properties": {"a": {}}}, {"type": "null"}]}, True),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"a": {}}}}}, True),
     ],

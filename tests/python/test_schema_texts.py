@@ -231,6 +231,11 @@ def test_what_is_open_large_or_unknown_is_no_list(schema: Any) -> None:
     assert closed_texts(schema) is None
 
 
+def test_one_of_leaves_out_what_two_branches_allow() -> None:
+    assert texts({"oneOf": [{"enum": [1, 2]}, {"enum": [2, 3]}]}) == ["1", "3"]
+    assert texts({"oneOf": [{"enum": [1, 2]}, {"const": True}]}) == ["1", "2", "true"]
+
+
 def test_sixty_four_answers_are_still_listed() -> None:
     assert len(texts({"type": "integer", "minimum": 1, "maximum": MAX_TEXTS}) or ()) == MAX_TEXTS
 
