@@ -212,7 +212,6 @@ class Reply(Iterator[str]):
         while self._watch.is_full:
             self._wait()
         if self.context.n_cells_free < self.context.n_ctx // 8:
-            # Guards may have to write, too.
             self._make_room()
         self._with_room(ask)
 

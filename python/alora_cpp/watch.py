@@ -17,7 +17,7 @@ from alora_cpp.points import Point
 from alora_cpp.prompt import write_prompt
 from alora_cpp.verdict import Timings
 
-# Guards that write take several passes: at most so many answers are under way, then the reply waits for them.
+# Guards that write take several passes; of at most so many answers under way, all find branches to be weighed on.
 _MOST_CALLS = 12
 
 
@@ -108,9 +108,10 @@ class Watch:
 
     @property
     def is_full(self) -> bool:
-        """Whether another question would leave too few branches for answers that are weighed."""
-        n_open = sum(len(question.calls) for question in self._questions)
-        return self.is_waiting and n_open + len(self._guards) > _MOST_CALLS
+        """Whether another question would leave too little room for the open ones, whose guards may have to write."""
+        n_calls = sum(len(question.calls) for question in self._questions) + len(self._guards)
+        is_tight = n_calls > _MOST_CALLS or self._context.n_cells_free < self._context.n_ctx // 4
+        return self.is_waiting and is_tight
 
     @property
     def is_waiting(self) -> bool:
