@@ -45,7 +45,8 @@ void bind_generation(py::module_ & module) {
         .def("next", [](Generation & generation) { return interruptible([&] { return generation.next(); }); })
         .def(
             "restrict_next",
-            [](Generation & generation, int index, const py::array_t<uint32_t> & allowed) {
+            [](Generation & generation, int index,
+               const py::array_t<uint32_t, py::array::c_style | py::array::forcecast> & allowed) {
                 generation.restrict_next(index, {allowed.data(), allowed.data() + allowed.size()});
             },
             py::arg("index"), py::arg("allowed"));

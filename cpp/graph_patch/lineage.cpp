@@ -39,4 +39,12 @@ bool attach_lineage(llama_context & ctx) {
     return false;
 }
 
+bool turn_keys(llama_context & ctx) noexcept {
+    try {
+        return ctx.memory_update(false);
+    } catch (...) {
+        return false;
+    }
+}
+
 } // namespace alora::graph

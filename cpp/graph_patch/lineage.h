@@ -49,4 +49,7 @@ private:
 lineage_table & lineage_of(llama_context & ctx);
 bool attach_lineage(llama_context & ctx);
 
+// Turns the keys of cells that were moved to their new positions now, not before the next batch. False: it failed.
+bool turn_keys(llama_context & ctx) noexcept;
+
 } // namespace alora::graph

@@ -230,7 +230,8 @@ void Branch::drop(int begin, int end) {
     if (begin == end) {
         return;
     }
-    if (end < segment.length()) {
+    const bool moves = end < segment.length();
+    if (moves) {
         check_turnable(*handle_->context);
     }
     llama_memory_t memory = llama_get_memory(handle_->context->llama.get());
@@ -239,8 +240,12 @@ void Branch::drop(int begin, int end) {
     const auto first = segment.tokens.begin() - segment.start;
     segment.tokens.erase(first + begin, first + end);
     segment.n_computed -= end - begin;
+    ++segment.n_drops;
     segment.keep_from = segment.length();
     segment.logits.clear();
+    if (moves) {
+        handle_->context->turn_keys();
+    }
 }
 
 } // namespace alora

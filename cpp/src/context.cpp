@@ -125,6 +125,18 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     spare_nodes = graph::spare_nodes(*model->handle().model);
 }
 
+void Context::State::turn_keys() {
+    // Broken off half-way, some keys would be turned once more by the next decode.
+    llama_set_abort_callback(llama.get(), nullptr, nullptr);
+    take_error("");
+    const bool turned = graph::turn_keys(*llama);
+    const std::string error = take_error(""); // llama.cpp only logs some failures
+    llama_set_abort_callback(llama.get(), asked_to_stop, this);
+    if (!turned || !error.empty()) {
+        throw BackendError("moving rows failed: " + error + "; close the branch");
+    }
+}
+
 std::shared_ptr<Context> Context::create(std::shared_ptr<const Model> model, const ContextOptions & options) {
     return std::shared_ptr<Context>(new Context(std::make_shared<State>(std::move(model), options)));
 }

@@ -41,6 +41,8 @@ struct Context::State : std::enable_shared_from_this<Context::State> {
 
     // Computes all queued rows.
     void decode();
+    // Turns the keys of rows that were moved; nothing breaks it off.
+    void turn_keys();
 
     const std::shared_ptr<const Model> model;
     ContextOptions options;

@@ -22,6 +22,7 @@ struct Node {
     double log_probability = 0.0; // of the tokens from the root
     std::shared_ptr<Segment> segment;
     int position = 0;
+    int n_drops = 0; // the segment's when this was planted: a later one may put another row at the position
 };
 
 constexpr int root = 0;
@@ -69,12 +70,14 @@ void plant(Context::State & context, const std::shared_ptr<Segment> & branch, st
     Node & first = nodes[root];
     first.segment = branch;
     first.position = branch->length() - 1;
+    first.n_drops = branch->n_drops;
     if (branch->n_queued() > 0) {
         branch->keep_from = std::min(branch->keep_from, first.position);
     } else if (branch->logits.count(first.position) == 0) {
         const Token last = context.tokens_of(*branch).back();
         first.segment = context.fork_segment(branch, first.position);
         first.segment->open = false;
+        first.n_drops = 0;
         if (branch->governance) {
             context.govern(*first.segment, *branch->governance);
         }
@@ -111,7 +114,7 @@ void weigh(std::vector<Node> & nodes) {
             continue;
         }
         const auto kept = node.segment->logits.find(node.position);
-        if (kept == node.segment->logits.end()) {
+        if (kept == node.segment->logits.end() || node.segment->n_drops != node.n_drops) {
             throw PositionError("the labels' rows are not computed, or their branch went on or was closed since; "
                                 "decode() the context before reading scores, and append nothing in between");
         }

@@ -29,6 +29,7 @@ struct Segment {
     std::map<int, std::shared_ptr<const std::vector<float>>> logits; // by position
     std::optional<Governance> governance;
     bool open = true; // a branch holds it
+    int n_drops = 0;  // how often rows were taken out
     std::vector<Segment *> children;
 
     int length() const { return start + static_cast<int>(tokens.size()); }

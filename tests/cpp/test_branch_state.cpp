@@ -313,6 +313,35 @@ TEST_CASE("dropping moves later rows up") {
     }
 }
 
+TEST_CASE("keys are turned at once, before anything can be saved or broken off") {
+    const auto context = open_context();
+    const auto branch = branch_of(context, some_tokens(20));
+    const auto beside = branch_of(context, some_tokens(2, 2));
+    const auto unchanged_by_a_decode = [&] {
+        const auto kv = branch->kv_bytes();
+        beside->append({1});
+        context->decode();
+        return branch->kv_bytes() == kv;
+    };
+    branch->drop(3, 8);
+    const Bytes saved = branch->save();
+    CHECK(unchanged_by_a_decode());
+    CHECK(branch->save() == saved);
+    const auto other = open_context();
+    CHECK(distance(other->restore(saved)->logits(), branch->logits()) < close);
+
+    context->cancel();
+    branch->drop(0, 4); // is no decode
+    beside->append({1});
+    CHECK_THROWS_AS(context->decode(), Cancelled);
+    CHECK(unchanged_by_a_decode());
+
+    // Decodes can still be broken off.
+    context->set_interrupt([] { return true; });
+    beside->append(some_tokens(100));
+    CHECK_THROWS_AS(context->decode(), Cancelled);
+}
+
 TEST_CASE("logits kept from before a drop are not handed out") {
     const auto context = open_context();
     const auto branch = context->branch();

@@ -167,6 +167,21 @@ TEST_CASE("rows queued without logits are scored all the same") {
     CHECK_NOTHROW(scoring.read());
 }
 
+TEST_CASE("scores are not read from a row that took the dropped one's place") {
+    const auto context = open_context();
+    const auto branch = context->branch();
+    branch->append(some_tokens(12));
+    const Scoring scoring(context, {{branch, {{1}, {2}}}});
+    context->decode();
+    CHECK_NOTHROW(scoring.read());
+    branch->drop(11, 12);
+    branch->append(some_tokens(1, 5));
+    context->decode();
+    CHECK_THROWS_AS(scoring.read(), PositionError);
+    CHECK_NOTHROW(score(context, {{branch, {{1}, {2, 3}}}}));
+    CHECK_NOTHROW(score(context, {{branch->fork(6), {{1}, {2, 3}}}}));
+}
+
 TEST_CASE("scores of computed rows need no decode where all labels are single tokens") {
     const auto context = open_context();
     const auto branch = context->branch();

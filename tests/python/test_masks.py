@@ -192,3 +192,12 @@ def test_a_mask_waits_for_a_token_that_is_not_made_yet(model: Model) -> None:
             generation.next()
         beside.close()
         assert generation.next()[0].token == 77
+
+
+def test_a_mask_may_lie_in_memory_in_any_way(context: Context) -> None:
+    """Tried with: its memory read as if it were contiguous."""
+    generation = context.generation([begin(context)], max_tokens=5)
+    columns = np.stack([mask_of([40]), mask_of([41])], axis=1)
+    for mask, token in ((columns[:, 0], 40), (columns[:, 1], 41), (mask_of([42])[::-1].copy()[::-1], 42)):
+        generation.restrict_next(mask)
+        assert generation.next()[0].token == token
