@@ -14,8 +14,8 @@ class Sampler {
 public:
     Sampler(const GenerationOptions & options, uint32_t seed);
 
-    // `allowed`: bit i % 32 of word i / 32 for token i; empty: every token. Throws BackendError where the logits are not
-    // numbers.
+    // `allowed`: bit i % 32 of word i / 32 for token i; empty: every token. Throws BackendError where the logits are
+    // not numbers.
     Token sample(const std::vector<float> & logits, const std::vector<uint32_t> & allowed);
 
 private:
