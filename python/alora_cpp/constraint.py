@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alora_cpp.answer_schema import answer_schema
+from alora_cpp.closed_literal import ways_to_end
 from alora_cpp.errors import AdapterError, AnswerError
 from alora_cpp.landing import BYTES, MAX_BYTES, GrammarError, reason, shortest_ending
 from alora_cpp.pattern_words import pattern_words
@@ -183,6 +184,29 @@ class Matcher:
             for token in self.landing()[:1] or self._vocabulary.ends:
                 self._landing_mask[token // 32] |= np.uint32(1 << token % 32)
         return self._landing_mask
+
+    def choice_mask(self) -> NDArray[np.uint32] | None:
+        """The tokens that go on with a literal which can still become one of few: part of `mask`.
+
+        Where an answer lands, this is what is left to the model.
+
+        Returns:
+            None where no such literal is at hand, or only one way is left.
+
+        Raises:
+            AnswerError: As for `mask` and `landing`.
+        """
+        ways = ways_to_end(self._bytes, bytes(self._text)) or []
+        if len(ways) < 2:
+            return None
+        words = self.mask()
+        # A number that may end here ends as the landing has it.
+        chosen = self.landing_mask().copy() if b"" in ways else np.zeros_like(words)
+        for token in np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")):
+            piece = self._vocabulary.pieces[token]
+            if piece and any(way.startswith(piece) for way in ways):
+                chosen[token // 32] |= np.uint32(1 << token % 32)
+        return chosen if chosen.any() else None
 
     def _spell(self, ending: bytes) -> list[int] | None:
         """An ending as tokens: the model's own where the text is settled, the fewest elsewhere."""

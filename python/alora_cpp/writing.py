@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alora_cpp.branch import Branch
+from alora_cpp.constraint import Matcher
 from alora_cpp.context import Context
 from alora_cpp.draft import Draft
 from alora_cpp.generation import Generation
@@ -93,8 +94,7 @@ class Writing:
         """
         if self._matcher is not None:
             self.is_truncated = len(self.tokens) >= self._limit
-            mask = self._matcher.landing_mask() if self.is_truncated else self._matcher.mask()
-            self._generation.restrict_next(mask)
+            self._generation.restrict_next(self._allowed(self._matcher))
         row = self._branch.logits() if self._records else None
         (step,) = self._generation.next()
         is_end = self._model.is_end_of_generation(step.token)
@@ -109,6 +109,13 @@ class Writing:
         elif not self.is_done and len(self.tokens) >= self._limit:
             self.is_done = self.is_truncated = True
             self._draft.flush()
+
+    def _allowed(self, matcher: Matcher) -> NDArray[np.uint32]:
+        """What may come next. At the limit the answer is brought to its end, but what it says is the model's choice."""
+        if not self.is_truncated:
+            return matcher.mask()
+        choice = matcher.choice_mask()
+        return matcher.landing_mask() if choice is None else choice
 
     def _force(self) -> None:
         """Appends what must come next, in one go. Where tokens are recorded each one needs its own row's logits."""
