@@ -179,8 +179,9 @@ class Reply(Iterator[str]):
         if n_left <= 0:
             self.finish = "length"
         else:
-            # A new one: what it holds back or draws at random has nothing to do with what was before.
-            seed = (self._sampling.seed + len(self.calls)) % 2**32
+            # A new one: what it holds back or draws at random has nothing to do with what was before. (llama.cpp takes
+            # the highest seed to mean any.)
+            seed = (self._sampling.seed + len(self.calls)) % (2**32 - 1)
             self._generation = self._generate(replace(self._sampling, max_tokens=n_left, seed=seed))
         return held + call.answer
 

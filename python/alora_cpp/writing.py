@@ -61,7 +61,7 @@ class Writing:
             top_p=parameters.top_p,
             top_k=parameters.top_k,
             min_p=parameters.min_p,
-            seed=((parameters.seed or 0) + self._n_inserted) % 2**32,
+            seed=((parameters.seed or 0) + self._n_inserted) % (2**32 - 1),
             stop=() if self._matcher else parameters.stop,
         )
 
