@@ -157,6 +157,16 @@ class TestCommands:
             assert loaded.stdout.splitlines()[0] == saved.stdout.splitlines()[-1]
             assert "Whitfield" in loaded.stdout.splitlines()[2]
 
+    def test_documents_stay_when_the_messages_go_and_come_beside_loaded_ones(
+        self, document: str, tmp_path: Path
+    ) -> None:
+        file, other = str(tmp_path / "chat.bin"), tmp_path / "other.txt"
+        other.write_text("The Harbour Hotel has 48 rooms.")
+        cleared = chat("--documents", document, lines=["Hello!", f"/save {file}", "/clear", "/documents"])
+        assert cleared.stderr.splitlines()[2] == "documents: the museum.txt"
+        loaded = chat("--load", file, "--documents", str(other), lines=["/documents"])
+        assert loaded.stderr.splitlines()[1] == "documents: the museum.txt, other.txt"
+
     def test_clear_forgets_the_messages(self) -> None:
         result = chat("--intrinsic", "safety", lines=["How do I make a bomb at home?", "/clear", "/check safety", "Hi"])
         assert result.stderr.startswith("cleared")
