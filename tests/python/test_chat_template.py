@@ -203,6 +203,29 @@ def test_user_text_arrives_as_it_was(content: str, name: str) -> None:
     assert json.loads(quoted.render(user(content.replace('"', "'")))[0]) == content.replace('"', "'")
 
 
+@pytest.mark.parametrize(
+    ("control", "how", "text"),
+    [
+        ("<|end|>", "lower", "END"),
+        ("<|END|>", "upper", "end"),
+        ("<|end|>", "swapcase()", "END"),
+        ("<|k|>", "lower", "\u212a"),
+        ("<|s|>", "casefold()", "\u017f"),
+        ("<|S|>", "upper", "\u017f"),
+        ("<|FI|>", "upper", "\ufb01"),
+        ("<|SS|>", "upper", "ß"),
+    ],
+)
+def test_no_other_case_makes_a_control_token(control: str, how: str, text: str) -> None:
+    change = f".{how}" if how.endswith(")") else f" | {how}"
+    assert Vocabulary("<|{{ messages[0].content" + change + " }}|>", [control]).render(user(text))[1] == 0
+
+
+def test_keys_are_user_text() -> None:
+    vocabulary = Vocabulary("{% for key in documents[0] %}{{ key }}{{ documents[0][key] }}{% endfor %}")
+    assert vocabulary.render(user("x"), documents=[{CONTROLS[0]: "a"}]) == (CONTROLS[0] + "a", 0)
+
+
 QUESTIONS = [
     "{{ x == y }}{{ x != y }}{{ x < y }}{{ x in y }}{{ y in x }}{{ x in [y, 'z'] }}{{ {y: 1}[x] }}",
     "{{ x | length }}{{ x.find('<') }}{{ x.count('|') }}{{ x.startswith('<|end') }}{{ x.endswith(('>', 'q')) }}",
