@@ -266,10 +266,10 @@ class Model(LoadedModel):
 
     @cached_property
     def template(self) -> ChatTemplate:
-        """The model's chat template.
+        """The model's chat template; where the file has none, one that fits its control tokens.
 
         Raises:
-            ArgumentError: The file has none, or it is no valid template.
+            ArgumentError: It is no valid template.
         """
         return ChatTemplate(self)
 

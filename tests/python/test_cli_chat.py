@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from alora_cpp.cli.chat import printable
+from alora_cpp.cli.terminal import printable
 from alora_cpp.cli.main import main
 from alora_cpp.model import BUNDLED
 

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import inspect
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -25,8 +24,6 @@ from alora_cpp.verdict import Verdict
 # Intrinsics that judge what the user said, by words of their names; all others judge the reply.
 ABOUT_QUESTIONS = ("safety", "guardian", "jailbreak", "policy", "answerability", "query", "context_relevance")
 
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
 
 def add_parser(commands: Any) -> None:
     """Adds the command."""
@@ -37,20 +34,12 @@ def add_parser(commands: Any) -> None:
         "questions are asked after your turn, all others after the reply. /help lists the commands.",
     )
     parser.add_argument("model", metavar="MODEL", help="a GGUF file, or 'bundled'")
-    parser.add_argument("--intrinsic", metavar="NAME[,NAME]", type=_names, help="which to ask (default: all loaded)")
     parser.add_argument(
-        "--adapter",
-        metavar="NAME=PATH",
-        action="append",
-        default=[],
-        type=_named_path,
-        help="an intrinsic's adapter file (repeatable)",
+        "--intrinsic", metavar="NAME[,NAME]", type=options.names, help="which to ask (default: all loaded)"
     )
+    options.add_conversation_options(parser)
     parser.add_argument(
-        "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
-    )
-    parser.add_argument(
-        "--guard", metavar="NAME[,NAME]", type=_names, default=[], help="stop a reply when one of these flags it"
+        "--guard", metavar="NAME[,NAME]", type=options.names, default=[], help="stop a reply when one of these flags it"
     )
     parser.add_argument("--load", metavar="FILE", help="go on with a conversation that /save wrote")
     parser.add_argument(
@@ -185,7 +174,7 @@ class Session:
         )
         try:
             for piece in reply:
-                print(printable(piece), end="", flush=True)
+                print(terminal.printable(piece), end="", flush=True)
         finally:
             reply.close()
             if reply.text:
@@ -193,7 +182,7 @@ class Session:
         for check in reply.flags:
             flags = ", ".join(told(check.verdicts[name]) for name in check.flagged)
             stopped = terminal.paint("stopped", terminal.RED)
-            print(f"  {stopped} by {printable(f'{flags}: {check.sentence}')}", flush=True)
+            print(f"  {stopped} by {terminal.printable(f'{flags}: {check.sentence}')}", flush=True)
 
     def _judge_turn(self, names: Sequence[str]) -> None:
         """Verdicts beside a turn. The conversation goes on without those that cannot be had."""
@@ -206,7 +195,7 @@ class Session:
         if names:
             verdicts = self.chat.check(*names, at=at)
             every: Iterable[Verdict] = [verdicts] if isinstance(verdicts, Verdict) else verdicts.values()
-            print(terminal.paint(printable("  " + "   ".join(map(told, every))), terminal.DIM), flush=True)
+            print(terminal.paint(terminal.printable("  " + "   ".join(map(told, every))), terminal.DIM), flush=True)
 
     def _command(self, line: str) -> None:
         try:
@@ -296,11 +285,6 @@ def told(verdict: Verdict) -> str:
     return text if verdict.value is None or len(verdict.probabilities) < 3 else f"{text} (mean {verdict.value:.2f})"
 
 
-def printable(text: str) -> str:
-    """A model's text, on a terminal without the control characters that would change how it works."""
-    return CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text) if sys.stdout.isatty() else text
-
-
 def note(text: str) -> None:
     """A remark, on stderr."""
     print(text, file=sys.stderr, flush=True)
@@ -314,17 +298,3 @@ def _documents(files: Sequence[str]) -> list[dict[str, Any]]:
 
 def _is_about_questions(name: str) -> bool:
     return any(word in canonical_name(name) for word in ABOUT_QUESTIONS)
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names none; expected NAME[,NAME]")
-    return names
-
-
-def _named_path(text: str) -> tuple[str, str]:
-    name, _, path = text.partition("=")
-    if not name or not path:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
-    return name, path

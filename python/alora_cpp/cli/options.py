@@ -21,6 +21,37 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_verbose_option(parser)
 
 
+def add_conversation_options(parser: argparse.ArgumentParser) -> None:
+    """Which adapters to load, and what the conversation is grounded in."""
+    parser.add_argument(
+        "--adapter",
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        type=named_value,
+        help="an intrinsic's adapter file (repeatable)",
+    )
+    parser.add_argument(
+        "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
+    )
+
+
+def names(text: str) -> list[str]:
+    """Reads NAME[,NAME]."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names none; expected NAME[,NAME]")
+    return found
+
+
+def named_value(text: str) -> tuple[str, str]:
+    """Reads NAME=VALUE."""
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} has no name or nothing after '='; expected NAME=VALUE")
+    return name, value
+
+
 def add_verbose_option(parser: argparse.ArgumentParser) -> None:
     """Whether llama.cpp's log shows."""
     parser.add_argument("-v", "--verbose", action="store_true", help="show llama.cpp's log on stderr")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from alora_cpp.cli import options, terminal
@@ -24,18 +23,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL", help="a GGUF file, or 'bundled'")
     parser.add_argument("messages", metavar="MESSAGES", nargs="?", help="JSON or JSON lines file, '-' for stdin")
     parser.add_argument("--prompt", metavar="TEXT", help="a conversation of this one user message")
-    parser.add_argument("--intrinsic", metavar="NAME[,NAME]", required=True, help="which intrinsics to ask")
     parser.add_argument(
-        "--adapter", metavar="NAME=PATH", action="append", default=[], help="an intrinsic's adapter file (repeatable)"
+        "--intrinsic", metavar="NAME[,NAME]", required=True, type=options.names, help="which intrinsics to ask"
     )
-    parser.add_argument(
-        "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
-    )
+    options.add_conversation_options(parser)
     parser.add_argument(
         "--argument",
         metavar="NAME=VALUE",
         action="append",
         default=[],
+        type=options.named_value,
         help="what an intrinsic's instruction inserts (repeatable)",
     )
     parser.add_argument("--json", action="store_true", help="verdicts as JSON, a line for each conversation")
@@ -46,19 +43,14 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     options.show_log(arguments)
-    names = [name.strip() for name in arguments.intrinsic.split(",") if name.strip()]
-    if not names:
-        arguments.refuse("--intrinsic names none; expected NAME[,NAME]")
-    adapters = _pairs(arguments, "--adapter", "PATH", arguments.adapter)
-    arguments.argument = dict(_pairs(arguments, "--argument", "VALUE", arguments.argument))
     conversations = _conversations(arguments)
     began = time.perf_counter()
     with options.load_model(arguments.model, arguments) as model:
-        for name, path in adapters:
+        for name, path in arguments.adapter:
             model.load_intrinsic(path, name=name)
         loaded = time.perf_counter() - began
         for conversation in conversations:
-            _judge(model, conversation, names, loaded, arguments)
+            _judge(model, conversation, loaded, arguments)
     return 0
 
 
@@ -75,19 +67,8 @@ def _conversations(arguments: argparse.Namespace) -> list[Conversation]:
     return conversations
 
 
-def _pairs(arguments: argparse.Namespace, option: str, what: str, given: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = []
-    for pair in given:
-        name, _, value = pair.partition("=")
-        if not name or not value:
-            arguments.refuse(f"{option} is {pair!r}, expected NAME={what}")
-        pairs.append((name, value))
-    return pairs
-
-
-def _judge(
-    model: Model, conversation: Conversation, names: Sequence[str], loaded: float, arguments: argparse.Namespace
-) -> None:
+def _judge(model: Model, conversation: Conversation, loaded: float, arguments: argparse.Namespace) -> None:
+    names = arguments.intrinsic
     for name in names:
         model.intrinsic(name)
     with model.chat(
@@ -102,7 +83,7 @@ def _judge(
             chat.context.decode()
         read = time.perf_counter() - began
         with terminal.Progress("asking"):
-            verdicts = chat.check(*names, arguments=arguments.argument)
+            verdicts = chat.check(*names, arguments=dict(arguments.argument))
     if isinstance(verdicts, Verdict):
         verdicts = {names[0]: verdicts}
     first = next(iter(verdicts.values()))
@@ -128,7 +109,7 @@ def verdict_table(verdicts: Any) -> str:
     for verdict in verdicts:
         probability = "" if verdict.probability is None else f"{verdict.probability:.3f}"
         value = "" if verdict.value is None else f"{verdict.value:.3f}"
-        rows.append([verdict.intrinsic, answer_of(verdict), probability, value])
+        rows.append([verdict.intrinsic, terminal.printable(answer_of(verdict)), probability, value])
     return terminal.table(["intrinsic", "answer", "probability", "value"], rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -11,6 +12,8 @@ from types import TracebackType
 from typing import TextIO
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
+
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def in_colour(stream: TextIO) -> bool:
@@ -21,6 +24,11 @@ def in_colour(stream: TextIO) -> bool:
 def paint(text: str, *styles: str) -> str:
     """Text for stdout, in colour where that is wanted."""
     return f"\x1b[{';'.join(styles)}m{text}\x1b[0m" if in_colour(sys.stdout) else text
+
+
+def printable(text: str) -> str:
+    """A model's text, on a terminal without the control characters that would change how it works."""
+    return _CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text) if sys.stdout.isatty() else text
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
