@@ -138,7 +138,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, vocab: int) -> None:
     """Adds a byte-level tokenizer of single characters; most tokens are never made from text."""
     texts = ["<|bos|>", "<|end_of_text|>", *(chr(c) for c in range(33, 127))]
     types = [gguf.TokenType.CONTROL] * 2 + [gguf.TokenType.NORMAL] * 94
-    types += [gguf.TokenType.UNUSED] * (vocab - len(texts))
+    types += [gguf.TokenType.NORMAL] * (vocab - len(texts))
     texts += [f"<unused{i}>" for i in range(vocab - len(texts))]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")

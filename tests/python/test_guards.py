@@ -136,7 +136,7 @@ def test_guards_that_rewrite_and_generate_change_no_token(model: Model, every: A
 
 @pytest.mark.parametrize("every", EVERY)
 def test_guards_add_no_pass_but_one_for_the_last_check(model: Model, every: Any) -> None:
-    """Tried with: guards that are computed when they are asked (a pass for each)."""
+    """Tried with: guards that have a pass of their own."""
     for messages, documents in CONVERSATIONS[::9]:
         passes = {}
         for guards in ((), NAMES):

@@ -158,8 +158,7 @@ def test_calls_within_calls_go_as_deep_as_allowed(
         fork.activate(outer.adapter)
         fork.append(plain[3:5])
         begun = greedy(context, fork, 4)
-    options = {"adapter": "hallucination", "parameters": {"max_completion_tokens": 2}}
-    inner = callee(model, folder, "inner", begun[2:4], **options)
+    inner = callee(model, folder, "inner", begun[2:4], adapter="hallucination")
     with exact_chat(model, MESSAGES, documents=DOCUMENTS, may_call=["outer", "inner"], call_depth=depth) as chat:
         reply = chat.reply(max_tokens=30)
         list(reply)
@@ -183,13 +182,13 @@ def test_calls_within_calls_go_as_deep_as_allowed(
             nested.append([*before, *answer[:2]])
             nested.activate(inner.adapter)
             nested.append(answer[2:4])
-            inserted = greedy(context, nested, 2)
+            labels = [model.tokenize(label)[0] for label in ("Y", "N")]
+            answer.append(labels[int(probability_of(next_logits(context, nested), labels) < 0.5)])
             nested.close()
-            fork.append(inserted)
-            answer += [*inserted, *greedy(context, fork, 2)]
+            fork.append(answer[-1:])
+            answer += greedy(context, fork, 3)
     assert tokens[:13] == [*plain[:5], *answer]
     assert reply.calls[0].text == model.detokenize(answer)
-    assert chat.context.closed
 
 
 def test_only_those_that_may_be_called_are(model: Model, folder: Path, plain: list[int]) -> None:
@@ -353,6 +352,21 @@ def test_what_may_become_a_stop_string_comes_before_the_answer(model: Model, fol
             reply = chat.reply(max_tokens=20, stop=[stop])
             assert "".join(reply) == text
             assert written(chat) == tokens
+
+
+def test_nor_does_an_asked_intrinsic_hold_back_what_it_wrote(model: Model, folder: Path, plain: list[int]) -> None:
+    """Neither before what it inserts, nor where its answer is cut off."""
+    load_with(model, folder, "asked", parameters={"max_completion_tokens": 10})
+    with exact_chat(model, MESSAGES, documents=DOCUMENTS) as chat:
+        alone = chat.check("asked").text
+    callee(model, folder, "second", model.tokenize(alone)[2:4])
+    for options in ({}, {"may_call": ["second"]}):
+        with exact_chat(model, MESSAGES, documents=DOCUMENTS, **options) as chat:
+            load_with(model, folder, "asked", parameters={"max_completion_tokens": 10})
+            text = chat.check("asked").text
+            stops = [letter + "\x07" for letter in set(text)]
+            load_with(model, folder, "asked", parameters={"max_completion_tokens": 10, "stop": stops})
+            assert chat.check("asked").text == text
 
 
 def test_a_stop_string_within_the_invocation_stops_before_the_call(
