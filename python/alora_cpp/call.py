@@ -253,6 +253,8 @@ class Call:
         for one in (self._child, self._weighing):
             if one is not None:
                 one.close()
+        # An error that is kept keeps this call, which must not keep the rows of its labels.
+        self._child = self._weighing = self._scoring = self._writing = None
         for branch in reversed(self._owned):
             branch.close()
 

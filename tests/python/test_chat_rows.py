@@ -65,8 +65,11 @@ def fail(chat: Chat) -> None:
 
 
 def fail_beside_others(chat: Chat) -> None:
-    with pytest.raises(AnswerError, match="no JSON"):
+    with pytest.raises(AnswerError, match="no JSON") as raised:
         chat.check("labels", "no-json", "tagged", arguments=WHAT)
+    # Nor does the error, which is alive still, hold on to a branch.
+    assert raised.value.__traceback__ is not None
+    assert chat.context.n_branches == 1
 
 
 def lack_an_argument(chat: Chat) -> None:

@@ -25,7 +25,7 @@ from tiny_chats import (
 )
 
 from alora_cpp import AdapterNotFoundError, AnswerError, ArgumentError, Chat, Model
-from tiny import INVOCATION
+from tiny import INVOCATION, open_exact
 
 MESSAGES = [
     {"role": "system", "content": "Be kind."},
@@ -102,6 +102,21 @@ def test_a_kept_answer_is_read_by_the_base_model_and_by_later_checks(chat_model:
     with open_chat(chat_model, MESSAGES, documents=DOCUMENTS) as other:
         other.transcript.add_generated(verdict.text, written)
         assert chat.check("labels").probabilities == pytest.approx(other.check("labels").probabilities, abs=1e-5)
+
+
+def test_a_kept_answer_keeps_the_tokens_it_was_written_with(chat_model: Model, chat: Chat) -> None:
+    """Written here by hand, on a branch under the adapter."""
+    adapter = chat_model.intrinsic("free").adapter
+    with open_exact(chat_model) as context:
+        branch = context.branch()
+        branch.append(turns(MESSAGES, DOCUMENTS))
+        branch.activate(adapter)
+        branch.append(INVOCATION)
+        written = [step.token for step in context.generate([branch], max_tokens=6)]
+    text = chat_model.detokenize(written)
+    assert chat_model.tokenize(text) != written
+    assert chat.check("free", keep=True).text == text
+    assert chat.trunk.tokens == [*turns(MESSAGES, DOCUMENTS), *turn("assistant", written)]
 
 
 def test_several_answers_are_kept_in_the_order_of_asking(chat: Chat) -> None:
