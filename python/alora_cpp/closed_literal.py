@@ -49,7 +49,8 @@ def ways_to_end(start: llguidance.LLMatcher, text: bytes) -> list[bytes] | None:
             if further is None:
                 return None
             waiting += further
-        if len(ways) > MAX_WAYS:
+        # Each one that waits has an end, too.
+        if len(ways) + len(waiting) > MAX_WAYS:
             return None
     return None
 
@@ -62,11 +63,11 @@ class _Way:
     ended: bool = False
 
     def further(self) -> list[_Way] | None:
-        """The ways a byte longer; None where what follows is no literal."""
+        """The ways a byte longer; None where these are too many, or what follows is no literal."""
         mask = np.frombuffer(self.matcher.compute_bitmask(), np.uint8)[: 256 // 8]
         allowed = bytes(map(int, np.flatnonzero(np.unpackbits(mask, bitorder="little"))))
         found = []
-        if self.place == "value" and any(byte in b"{[]" for byte in allowed):
+        if len(allowed) > MAX_WAYS or (self.place == "value" and any(byte in b"{[]" for byte in allowed)):
             return None
         if self.place == "word" and (self.matcher.is_accepting() or any(byte in _BEHIND for byte in allowed)):
             found.append(replace(self, ended=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import llguidance
@@ -194,19 +195,29 @@ class Matcher:
             None where no such literal is at hand, or only one way is left.
 
         Raises:
-            AnswerError: As for `mask` and `landing`.
+            AnswerError: As for `mask`.
         """
         ways = ways_to_end(self._bytes, bytes(self._text)) or []
         if len(ways) < 2:
             return None
-        words = self.mask()
-        # A number that may end here ends as the landing has it.
-        chosen = self.landing_mask().copy() if b"" in ways else np.zeros_like(words)
-        for token in np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")):
-            piece = self._vocabulary.pieces[token]
-            if piece and any(way.startswith(piece) for way in ways):
-                chosen[token // 32] |= np.uint32(1 << token % 32)
-        return chosen if chosen.any() else None
+        tokens = np.flatnonzero(np.unpackbits(self.mask().view(np.uint8), bitorder="little"))
+        pieces = {int(token): self._vocabulary.pieces[token] for token in tokens}
+        chosen = [token for token, piece in pieces.items() if piece and any(way.startswith(piece) for way in ways)]
+        if b"" in ways:
+            chosen += self._enders(pieces)
+        mask = np.zeros_like(self._mask)
+        for token in chosen:
+            mask[token // 32] |= np.uint32(1 << token % 32)
+        return mask if chosen else None
+
+    def _enders(self, pieces: Mapping[int, bytes]) -> list[int]:
+        """Of the tokens that may follow a number, those that end it and begin as little else as can be."""
+        for brackets in (b"}]", b","):
+            found = {token: piece for token, piece in pieces.items() if piece[:1] and piece[:1] in brackets}
+            if found:
+                shortest = min(map(len, found.values()))
+                return [token for token, piece in found.items() if len(piece) == shortest]
+        return self._vocabulary.ends
 
     def _spell(self, ending: bytes) -> list[int] | None:
         """An ending as tokens: the model's own where the text is settled, the fewest elsewhere."""

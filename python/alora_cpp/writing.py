@@ -17,6 +17,8 @@ from alora_cpp.io import AnswerToken
 
 # For answers whose io.yaml gives no limit.
 MAX_TOKENS = 512
+# llama.cpp takes the last number there is for "any seed".
+_N_SEEDS = 2**32 - 1
 # As many as vLLM is asked for by granite-common.
 _N_TOP = 10
 
@@ -61,7 +63,7 @@ class Writing:
             top_p=parameters.top_p,
             top_k=parameters.top_k,
             min_p=parameters.min_p,
-            seed=((parameters.seed or 0) + self._n_inserted) % (2**32 - 1),
+            seed=((parameters.seed or 0) + self._n_inserted) % _N_SEEDS,
             stop=() if self._matcher else parameters.stop,
         )
 
