@@ -204,6 +204,12 @@ def test_replies_keep_their_tokens_in_a_rewritten_prompt(
         said = [*MESSAGES, {"role": "assistant", "content": "then"}, {"role": "user", "content": "Well?"}]
         tokens = [*turns(said, written={4: written}), *INVOCATION]
         assert_asked(chat, intrinsic, tokens, len(tokens) - 3)
+        # Also where a document comes before it as a message.
+        by_roles = load(chat_model, adapter_paths[0], tmp_path, "roles", KINDS["documents-as-roles"][0])
+        chat.documents.append({"text": DOCUMENTS[0]})
+        said = [{"role": "document 1", "content": DOCUMENTS[0]}, *said[:-1]]
+        tokens = [*turns(said, written={5: written}), *INVOCATION]
+        assert_asked(chat, by_roles, tokens, len(tokens) - 3)
 
 
 def test_template_options_reach_the_template(model_path: Path, adapter_paths: list[Path], tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_tagged_sentences_call_nothing(chat_model: Model, adapter_paths: list[Pa
 
 REORDERING = """\
 {%- for message in messages -%}
-<|start_of_role|>{{ message.role }}<|end_of_role|>{{ message.content }}
+<|start_of_role|>{{ message.role }}<|end_of_role|>{{ '>' if loop.last }}{{ message.content }}
 {%- if not loop.last -%}|{%- else -%}{% for one in documents or [] %}{{ one.text }};{% endfor %}{%- endif -%}
 <|end_of_text|>
 {%- endfor -%}
@@ -138,7 +138,7 @@ REORDERING = """\
 def test_a_template_that_writes_earlier_messages_otherwise_calls_nothing(
     model_path: Path, adapter_paths: list[Path], tmp_path: Path, instruction: str | None
 ) -> None:
-    """Whatever was said is written with a bar behind it once something follows."""
+    """What was said last is written with a mark before it, and with a bar behind it once something follows."""
     with Model(write_chat_model(model_path, tmp_path / "model.gguf", REORDERING)) as model:
         intrinsic = load(
             model, adapter_paths[0], tmp_path, "plain", {**YES_OR_NO, "instruction": instruction}, invocation=PLAIN
@@ -146,14 +146,11 @@ def test_a_template_that_writes_earlier_messages_otherwise_calls_nothing(
         said = [{"role": "user", "content": "Hi"}, {"role": "user", "content": f"Is {PLAIN}"}]
         with open_chat(model, said) as chat:
             written = [one["content"] for one in said] + ([instruction] if instruction else [])
-            text = "".join(
-                f"<|start_of_role|>user<|end_of_role|>§{'|' if index < len(written) - 1 else ''}<|end_of_text|>"
-                for index in range(len(written))
-            )
-            pieces = text.split("§")
-            tokens = template_tokens(pieces[0])
-            for content, piece in zip(written, pieces[1:], strict=True):
-                tokens += [*text_tokens(content), *template_tokens(piece)]
+            tokens = []
+            for index, content in enumerate(written):
+                is_last = index == len(written) - 1
+                tokens += template_tokens(f"<|start_of_role|>user<|end_of_role|>{'>' if is_last else ''}")
+                tokens += [*text_tokens(content), *template_tokens(f"{'' if is_last else '|'}<|end_of_text|>")]
             tokens += text_tokens(PLAIN)
             assert_asked(chat, intrinsic, tokens, len(tokens) - len(text_tokens(PLAIN)))
 
