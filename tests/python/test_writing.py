@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from likelihood_oracle import BruteForce, asked, likelihood
+from likelihood_oracle import BruteForce, asked, likelihood, write_vocabulary
 
 from alora_cpp import AnswerError, Chat, Intrinsic, Model, Verdict
 from alora_cpp.closed_literal import ways_to_end
@@ -169,7 +169,6 @@ def test_an_answer_that_is_too_long_is_brought_to_its_end(
 
 
 def test_an_answer_within_its_limit_is_not_truncated(model: Model, adapter_paths: list[Path], tmp_path: Path) -> None:
-    """Tried with: truncated when as many tokens are written as may be."""
     config = {"response_format": {"anyOf": [an_object(a={"const": number}) for number in range(70)]}}
     with (
         asked(model, adapter_paths[0], tmp_path, **config) as (chat, intrinsic),
@@ -202,6 +201,28 @@ def test_the_model_chooses_among_labels_also_where_the_answer_has_to_end(
             assert json.loads(rest[:-1]) == verdict.result[key]
             met.add(rest[:-1])
     assert {'"yes"', '"yesno"', "10", "20", "false"} & met
+
+
+@pytest.mark.parametrize("vocabulary", ["characters", "bpe", "unigram"])
+def test_an_array_that_has_to_end_gets_no_more_than_it_must_have(
+    model_path: Path, folder: Path, adapter_paths: list[Path], tmp_path: Path, vocabulary: str
+) -> None:
+    """Tried with: commas before brackets behind a number; tokens that hold a label's end and a comma."""
+    with Model(write_vocabulary(vocabulary, model_path, folder)) as model:
+        for items in (YES_NO, {"enum": [1, 10, 100]}, {"type": "boolean"}):
+            for adapter in adapter_paths:
+                schema = {"type": "array", "items": items, "minItems": 1}
+                config = {"response_format": schema, "parameters": {"max_tokens": 1}}
+                verdict = check(model, adapter, tmp_path, **config)
+                assert verdict.truncated
+                assert len(verdict.result) == 1
+
+
+def test_the_limit_counts_what_is_settled(model: Model, adapter_paths: list[Path], tmp_path: Path) -> None:
+    """Tokens are characters. Tried with: the limit one token off."""
+    config = {"response_format": an_object(why=WHY), "parameters": {"max_tokens": len('{"why": "') + 3}}
+    lengths = {len(check(model, adapter, tmp_path, **config).result["why"]) for adapter in adapter_paths}
+    assert max(lengths) == 3
 
 
 def most_probable(oracle: BruteForce, before: str, options: list[str]) -> str:
@@ -242,13 +263,14 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, list[str] | None]]] = {
         {"": None, "[": None, "[1": ["", "2"], "[1, ": ["1", "12"], "[1, 12, 1": ["", "2"]},
     ),
     "optional keys": (
-        {"type": "object", "properties": {"a": YES_NO, "b": YES_NO}, "additionalProperties": False},
+        {**an_object(a=YES_NO, b=YES_NO, c=YES_NO), "required": []},
         {
             "{": None,
             '{"': None,
             '{"a": ': ['"no"', '"yes"', '"yesno"'],
             '{"a": "no"': None,
-            '{"a": "no", ': ['"b": "no"', '"b": "yes"', '"b": "yesno"'],
+            '{"a": "no", ': None,
+            '{"a": "no", "b": "no", ': ['"c": "no"', '"c": "yes"', '"c": "yesno"'],
         },
     ),
     "all of the answer": (
