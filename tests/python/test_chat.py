@@ -18,7 +18,10 @@ QUESTION = "When did the Lantern Museum open?"
 
 
 def test_checks_reuse_the_conversation_and_leave_no_trace(bundled: Model) -> None:
-    with bundled.chat(documents=[DOCUMENT]) as chat, bundled.chat(documents=[DOCUMENT]) as never_asked:
+    with (
+        bundled.chat(documents=[DOCUMENT], n_threads=1) as chat,
+        bundled.chat(documents=[DOCUMENT], n_threads=1) as never_asked,
+    ):
         for one in (chat, never_asked):
             one.add("user", QUESTION)
             _ = one.trunk
@@ -36,7 +39,7 @@ def test_checks_reuse_the_conversation_and_leave_no_trace(bundled: Model) -> Non
 
 
 def test_going_on_after_checks_computes_only_what_is_new(bundled: Model) -> None:
-    with bundled.chat(documents=[DOCUMENT]) as chat:
+    with bundled.chat(documents=[DOCUMENT], n_threads=1) as chat:
         chat.add("user", QUESTION)
         chat.check("safety")
         reply = "".join(chat.reply(max_tokens=40))
@@ -52,7 +55,7 @@ def test_going_on_after_checks_computes_only_what_is_new(bundled: Model) -> None
 def test_several_verdicts_equal_those_asked_one_by_one(bundled: Model) -> None:
     messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "It opened in 1894."}]
     names = ("safety", "hallucination", "certainty")
-    with bundled.chat(messages, documents=[DOCUMENT]) as chat:
+    with bundled.chat(messages, documents=[DOCUMENT], n_threads=1) as chat:
         together = chat.check(*names)
         for name in names:
             alone = chat.check(name)
@@ -64,7 +67,7 @@ def test_several_verdicts_equal_those_asked_one_by_one(bundled: Model) -> None:
 
 def test_a_verdict_adds_up(bundled: Model) -> None:
     messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "It opened in 1894."}]
-    with bundled.chat(messages, documents=[DOCUMENT]) as chat:
+    with bundled.chat(messages, documents=[DOCUMENT], n_threads=1) as chat:
         verdict = chat.check("certainty")
     assert list(verdict.probabilities) == list("0123456789")
     assert sum(verdict.probabilities.values()) == pytest.approx(1.0)
@@ -83,7 +86,7 @@ def test_changing_the_document_or_the_reply_changes_the_verdict(bundled: Model) 
     def unsupported(designer: str, answer: str) -> float:
         document = {"title": "The Lantern Museum", "text": f"The Lantern Museum was designed by {designer}."}
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        with bundled.chat(messages, documents=[document]) as chat:
+        with bundled.chat(messages, documents=[document], n_threads=1) as chat:
             return chat.check("hallucination").probabilities["Y"]
 
     supported = unsupported("Clara Whitfield", reply)
@@ -92,7 +95,10 @@ def test_changing_the_document_or_the_reply_changes_the_verdict(bundled: Model) 
 
 
 def test_edited_history_is_read_again_from_the_edit_on(bundled: Model) -> None:
-    with bundled.chat([{"role": "user", "content": "Hello there, who are you?"}]) as chat, bundled.chat() as fresh:
+    with (
+        bundled.chat([{"role": "user", "content": "Hello there, who are you?"}], n_threads=1) as chat,
+        bundled.chat(n_threads=1) as fresh,
+    ):
         chat.check("safety")
         chat.messages[0]["content"] = "Hello there, who is she?"
         fresh.add("user", "Hello there, who is she?")
@@ -103,7 +109,7 @@ def test_edited_history_is_read_again_from_the_edit_on(bundled: Model) -> None:
 
 
 def test_an_unfinished_reply_stays_as_far_as_it_was_taken(bundled: Model) -> None:
-    with bundled.chat([{"role": "user", "content": "Hello, who are you?"}]) as chat:
+    with bundled.chat([{"role": "user", "content": "Hello, who are you?"}], n_threads=1) as chat:
         pieces = chat.reply(max_tokens=40)
         first = next(pieces)
         pieces.close()
@@ -112,7 +118,7 @@ def test_an_unfinished_reply_stays_as_far_as_it_was_taken(bundled: Model) -> Non
 
 
 def test_cancelling_a_reply_from_another_thread(bundled: Model) -> None:
-    with bundled.chat([{"role": "user", "content": "Hello, who are you?"}]) as chat:
+    with bundled.chat([{"role": "user", "content": "Hello, who are you?"}], n_threads=1) as chat:
         pieces = chat.reply(max_tokens=400)
         next(pieces)
         thread = threading.Thread(target=chat.cancel)
@@ -124,15 +130,15 @@ def test_cancelling_a_reply_from_another_thread(bundled: Model) -> None:
 
 
 def test_wrong_use_is_told(bundled: Model) -> None:
-    with pytest.raises(ArgumentError, match="no messages"):
-        bundled.chat().check("safety")
+    with bundled.chat(n_threads=1) as empty, pytest.raises(ArgumentError, match="no messages"):
+        empty.check("safety")
     with pytest.raises(ArgumentError, match="expected a mapping with 'role' and 'content'"):
         bundled.chat([{"role": "user"}])
     with pytest.raises(ArgumentError, match="expected text for both"):
         bundled.chat([{"role": "user", "content": 3}])
     with pytest.raises(ArgumentError, match="a document is 3"):
         bundled.chat(documents=[3])  # type: ignore[list-item]
-    with bundled.chat([{"role": "user", "content": "x"}]) as chat:
+    with bundled.chat([{"role": "user", "content": "x"}], n_threads=1) as chat:
         with pytest.raises(AdapterNotFoundError, match=r"'nothing'.*certainty, hallucination, safety"):
             chat.check("nothing")
         with pytest.raises(ArgumentError, match="no intrinsic was named"):
@@ -140,7 +146,7 @@ def test_wrong_use_is_told(bundled: Model) -> None:
 
 
 def test_a_conversation_that_does_not_fit_says_so_and_stays_usable(bundled: Model) -> None:
-    with bundled.chat([{"role": "user", "content": "word " * 100}], n_ctx=64) as chat:
+    with bundled.chat([{"role": "user", "content": "word " * 100}], n_ctx=64, n_threads=1) as chat:
         with pytest.raises(ContextFullError, match="64 cells"):
             chat.check("safety")
         chat.messages[0]["content"] = "Hello"
