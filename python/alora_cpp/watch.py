@@ -16,6 +16,7 @@ from alora_cpp.guards import Guard, GuardCheck
 from alora_cpp.points import Point
 from alora_cpp.prompt import write_prompt
 from alora_cpp.verdict import Timings
+from alora_cpp.writing import MAX_TOKENS
 
 # Guards that write take several passes; of at most so many answers under way, all find branches to be weighed on.
 _MOST_CALLS = 12
@@ -56,6 +57,11 @@ class Watch:
         self._context = context
         self._arguments = arguments
         self._questions: list[_Question] = []
+        # Tokens that all guards together write at most.
+        self._n_written = sum(
+            0 if guard.intrinsic.is_scored else guard.intrinsic.config.parameters.max_tokens or MAX_TOKENS
+            for guard in guards
+        )
 
     def ask(self, point: Point, conversation: Conversation) -> None:
         """Queues every guard's rows.
@@ -109,9 +115,9 @@ class Watch:
     @property
     def is_full(self) -> bool:
         """Whether another question would leave too little room for the open ones, whose guards may have to write."""
-        n_calls = sum(len(question.calls) for question in self._questions) + len(self._guards)
-        is_tight = n_calls > _MOST_CALLS or self._context.n_cells_free < self._context.n_ctx // 4
-        return self.is_waiting and is_tight
+        n_questions = len(self._questions) + 1
+        has_room = self._context.n_cells_free >= n_questions * self._n_written
+        return self.is_waiting and not (has_room and n_questions * len(self._guards) <= _MOST_CALLS)
 
     @property
     def is_waiting(self) -> bool:

@@ -277,7 +277,7 @@ def test_old_turns_are_forgotten_in_the_middle_of_a_guarded_reply(model: Model, 
 def test_where_room_is_short_the_reply_waits_for_guards_that_write(model: Model, folder: Path) -> None:
     """Tried with: as many answers under way as there are points (the context is full then)."""
     load_with(model, folder, "writing", parameters={"max_completion_tokens": 20})
-    with exact_chat(model, ASKED, n_ctx=256) as chat, exact_chat(model, ASKED) as quiet:
+    with exact_chat(model, ASKED, n_ctx=176) as chat, exact_chat(model, ASKED) as quiet:
         reply = chat.reply(max_tokens=60, guards={"writing": lambda _: False}, every=2)
         assert "".join(reply) == "".join(quiet.reply(max_tokens=60))
         assert len(reply.checks) > 20

@@ -308,7 +308,7 @@ def test_calls_and_guards_in_one_reply(model: Model, folder: Path, plain: list[i
 
 
 def test_an_intrinsic_that_is_asked_may_call(model: Model, folder: Path, plain: list[int], prompt: list[int]) -> None:
-    load_with(model, folder, "asked", parameters={"max_completion_tokens": 10})
+    callee(model, folder, "asked", model.tokenize("The"), parameters={"max_completion_tokens": 10})
     with exact_chat(model, MESSAGES, documents=DOCUMENTS) as chat:
         alone = chat.check("asked").text
     called = callee(model, folder, "second", model.tokenize(alone)[2:4])
@@ -324,6 +324,7 @@ def test_an_intrinsic_that_is_asked_may_call(model: Model, folder: Path, plain: 
         answer = "Y" if probability_of(next_logits(context, nested), labels) > 0.5 else "N"
         nested.close()
         assert text.startswith(model.detokenize(begun) + answer)
+        assert text != alone
         assert context.n_branches == 1
     with exact_chat(model, MESSAGES, documents=DOCUMENTS, may_call=["second"], call_depth=0) as chat:
         assert chat.check("asked").text == alone
@@ -356,16 +357,18 @@ def test_what_may_become_a_stop_string_comes_before_the_answer(model: Model, fol
 
 def test_nor_does_an_asked_intrinsic_hold_back_what_it_wrote(model: Model, folder: Path, plain: list[int]) -> None:
     """Neither before what it inserts, nor where its answer is cut off."""
-    load_with(model, folder, "asked", parameters={"max_completion_tokens": 10})
+    callee(model, folder, "asked", model.tokenize("The"), parameters={"max_completion_tokens": 10})
     with exact_chat(model, MESSAGES, documents=DOCUMENTS) as chat:
         alone = chat.check("asked").text
     callee(model, folder, "second", model.tokenize(alone)[2:4])
     for options in ({}, {"may_call": ["second"]}):
         with exact_chat(model, MESSAGES, documents=DOCUMENTS, **options) as chat:
-            load_with(model, folder, "asked", parameters={"max_completion_tokens": 10})
+            parameters: dict[str, Any] = {"max_completion_tokens": 10}
+            callee(model, folder, "asked", model.tokenize("The"), parameters=parameters)
             text = chat.check("asked").text
-            stops = [letter + "\x07" for letter in set(text)]
-            load_with(model, folder, "asked", parameters={"max_completion_tokens": 10, "stop": stops})
+            assert (text == alone) == (not options)
+            parameters["stop"] = [letter + "\x07" for letter in set(text)]
+            callee(model, folder, "asked", model.tokenize("The"), parameters=parameters)
             assert chat.check("asked").text == text
 
 
