@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -14,14 +13,14 @@ from alora_cpp.branch import Branch
 from alora_cpp.call import Call, finish_calls
 from alora_cpp.callees import parse_callees
 from alora_cpp.context import Context
-from alora_cpp.conversation import common_prefix
-from alora_cpp.errors import ArgumentError, BackendError, ContextFullError, PositionError
+from alora_cpp.errors import ArgumentError, ContextFullError
 from alora_cpp.guards import Rule
 from alora_cpp.intrinsic import Intrinsic
 from alora_cpp.points import Every
 from alora_cpp.prompt import write_prompt
 from alora_cpp.reply import AsyncReply, OnFlag, Reply, Sampling
 from alora_cpp.transcript import Transcript, as_document
+from alora_cpp.trunk import Trunk
 from alora_cpp.verdict import Timings, Verdict
 
 OnFull = Literal["error", "shift"]
@@ -33,7 +32,6 @@ class Chat:
     Attributes:
         context: Where it lives.
         transcript: What was said. Its messages and documents may be changed; what follows a change is read again.
-        on_full: What to do where the context is full: `error`, or `shift`: forget the oldest turns.
         callees: Intrinsics that the model may call itself.
     """
 
@@ -60,9 +58,8 @@ class Chat:
         )
         for message in messages:
             self.transcript.add(message)
-        self.on_full = on_full
         self.callees = parse_callees(context.model, may_call, call_depth)
-        self._trunk = context.branch()
+        self._trunk = Trunk(context, self.transcript, shifts=on_full == "shift")
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -149,14 +146,14 @@ class Chat:
         self, asked: Mapping[str, Intrinsic], at: int | None, arguments: Mapping[str, Any]
     ) -> tuple[dict[str, Verdict], list[Call]]:
         began = time.perf_counter()
-        self._sync()
+        trunk = self.trunk
         conversation = self.transcript.conversation(at)
         prompts = [write_prompt(intrinsic, conversation, arguments) for intrinsic in asked.values()]
         rows_before = self.context.counters.rows_decoded
         calls: list[Call] = []
         try:
             for intrinsic, prompt in zip(asked.values(), prompts, strict=True):
-                origins = [self._trunk, *(call.base for call in calls)]
+                origins = [trunk, *(call.base for call in calls)]
                 calls.append(Call(intrinsic, self.context, prompt, origins, self.callees))
             prepared = time.perf_counter()
             finish_calls(self.context, calls)
@@ -291,9 +288,9 @@ class Chat:
             OSError: The file cannot be written.
             Cancelled, ContextFullError: As for `check`.
         """
-        self._sync()
+        trunk = self.trunk
         self.context.decode()
-        chat_file.write(path, self.transcript, self.context, self._trunk.save())
+        chat_file.write(path, self.transcript, self.context, trunk.save())
 
     def restore(self, saved: bytes) -> None:
         """Takes over a trunk as `Branch.save` wrote it; what does not fit the conversation is read again.
@@ -302,66 +299,24 @@ class Chat:
             ArgumentError: It is none, or from another model.
             ContextFullError: It does not fit beside what is held now.
         """
-        restored = self.context.restore(saved)
-        self._trunk.close()
-        self._trunk = restored
+        self._trunk.take(self.context.restore(saved))
 
     @property
     def trunk(self) -> Branch:
         """The conversation's own branch, with all messages queued or computed."""
-        self._sync()
-        return self._trunk
-
-    def _sync(self, *, add_generation_prompt: bool = False) -> None:
-        """Makes the trunk hold the conversation, keeping the longest prefix it already has."""
-        tokens = self._shorten(add_generation_prompt)
-        if len(tokens) > self.context.n_ctx * 7 // 8 and self.forget():
-            tokens = self._shorten(add_generation_prompt)
-        self._trunk.append(tokens[self._trunk.length :])
-
-    def _shorten(self, add_generation_prompt: bool) -> list[int]:
-        """Takes from the trunk's end what the conversation does not have there; returns the conversation's tokens."""
-        conversation = self.transcript.conversation()
-        tokens = conversation.prompted_tokens if add_generation_prompt else conversation.tokens
-        shared = common_prefix(self._trunk.tokens, tokens)
-        if shared < self._trunk.length:
-            shorter = self._trunk.fork(shared)
-            self._trunk.close()
-            self._trunk = shorter
-        return tokens
+        return self._trunk.hold()
 
     def forget(self) -> bool:
-        """Forgets the oldest turns where `on_full` is `shift`, until a quarter of the context is free.
-
-        Where the template allows it, what follows them moves up in the KV cache and is not read again.
+        """Forgets the oldest turns, where `on_full` is `shift`.
 
         Returns:
             Whether anything was forgotten.
         """
-        beginnings = self.transcript.later_beginnings() if self.on_full == "shift" else []
-        if not beginnings:
-            return False
-        before = self.transcript.conversation().tokens
-        n_behind = self._trunk.length - common_prefix(self._trunk.tokens, before)
-        for self.transcript.n_forgotten in beginnings:
-            after = self.transcript.conversation().tokens
-            if len(after) + n_behind <= self.context.n_ctx * 3 // 4:
-                break
-        self._move_up(before, after)
-        return True
-
-    def _move_up(self, before: Sequence[int], after: Sequence[int]) -> None:
-        """Takes what was forgotten out of the trunk, where it is one piece; elsewhere `_sync` reads the rest again."""
-        begin, n_gone = common_prefix(before, after), len(before) - len(after)
-        if before[begin + n_gone :] == after[begin:] and begin + n_gone <= common_prefix(self._trunk.tokens, before):
-            self.context.decode()
-            with suppress(BackendError, PositionError):
-                self._trunk.drop(begin, begin + n_gone)
+        return self._trunk.forget()
 
     def begin_reply(self) -> Branch:
         """The trunk, ready for the assistant to write on."""
-        self._sync(add_generation_prompt=True)
-        return self._trunk
+        return self._trunk.hold(add_generation_prompt=True)
 
     def write_reply(self, place: int, text: str, tokens: Sequence[int]) -> None:
         """Takes what was written on the trunk into the conversation, as the message at a place."""

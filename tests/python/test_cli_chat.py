@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from alora_cpp.cli.terminal import printable
 from alora_cpp.cli.main import main
+from alora_cpp.cli.terminal import printable
 from alora_cpp.model import BUNDLED
 
 COMMAND = [sys.executable, "-m", "alora_cpp.cli.main"]

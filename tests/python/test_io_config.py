@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alora_cpp.errors import AdapterError
-from alora_cpp.io import INSERTED, IoConfig, Parameters, parse_io_yaml
+from alora_cpp.io import IoConfig, Parameters, parse_io_yaml
 
 CERTAINTY = """\
 # How published files look.
@@ -86,7 +86,6 @@ instruction: "{last_message}? {{}} {rule}!{rule}"
     assert (config.docs_as_message, config.logprobs_workaround) == ("roles", True)
     assert config.instruction is not None
     assert config.instruction.names == ("last_message", "rule")
-    assert config.instruction.skeleton == f"{INSERTED}? {{}} {INSERTED}!{INSERTED}"
 
 
 def test_parameters() -> None:
@@ -173,7 +172,6 @@ WRONG = [
     (BASE + "instruction: '{a[0]}'\n", 4, "inserts 'a[0]'"),
     (BASE + "instruction: '{a:>9}'\n", 4, "'a' with a format"),
     (BASE + "instruction: '{a!r}'\n", 4, "'a' with a format"),
-    (BASE + f"instruction: 'a{INSERTED}'\n", 4, "U+E000"),
     (BASE + "sentence_boundaries: {first_message: c}\n", 4, "unknown key 'first_message'"),
     (BASE + "sentence_boundaries: {documents: 1}\n", 4, "expected a tag"),
     (BASE + "docs_as_message: xml\n", 4, "'xml', expected string, json, roles or null"),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alora_cpp.errors import ArgumentError
-from alora_cpp.io import INSERTED, IoConfig, Request, parse_io_yaml, rewrite_request
+from alora_cpp.io import IoConfig, Request, parse_io_yaml, rewrite_request
 from alora_cpp.io.sentences import Sentence
 
 MESSAGES: list[dict[str, Any]] = [
@@ -93,7 +93,6 @@ def test_instruction() -> None:
         "role": "user",
         "content": "Does <r0> When was it? <r1> Say. 1.5 {x} 1.5?",
     }
-    assert request.instruction_skeleton == f"Does {INSERTED} {INSERTED} {{x}} {INSERTED}?"
     assert request.n_instructions == 1
     assert len(request.messages) == len(MESSAGES) + 1
 

@@ -2,7 +2,6 @@
 
 from alora_cpp.io.answer import likelihood_literals, process_answer
 from alora_cpp.io.config import IoConfig, parse_io_yaml
-from alora_cpp.io.instruction import INSERTED
 from alora_cpp.io.json_text import Literal, Scalar
 from alora_cpp.io.likelihood import AnswerToken, approximate_likelihood, expected_value
 from alora_cpp.io.names import canonical_name
@@ -11,7 +10,6 @@ from alora_cpp.io.request import Request, rewrite_request
 from alora_cpp.io.sentences import sentence_spans, split_sentences
 
 __all__ = [
-    "INSERTED",
     "AnswerToken",
     "IoConfig",
     "Literal",

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from alora_cpp.errors import ArgumentError
 from alora_cpp.io.yaml_text import Setting
 
-# Stands for inserted text: of Unicode's private use, so no text that people write has it.
-INSERTED = "\ue000"
-
 
 @dataclass(frozen=True)
 class Instruction:
@@ -29,11 +26,6 @@ class Instruction:
     def names(self) -> tuple[str, ...]:
         """The names of what is inserted, in order, each once."""
         return tuple(dict.fromkeys(name for _, name in self.parts if name is not None))
-
-    @property
-    def skeleton(self) -> str:
-        """The text with `INSERTED` wherever something is inserted."""
-        return self._join(dict.fromkeys(self.names, INSERTED))
 
     def fill(self, arguments: Mapping[str, object]) -> str:
         """The text with everything inserted.
@@ -65,8 +57,6 @@ def parse_instruction(setting: Setting) -> Instruction:
         AdapterError: It is no such template.
     """
     template = setting.string("a text")
-    if INSERTED in template:
-        raise setting.error("has the private-use character U+E000, which is needed to mark inserted text")
     try:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:

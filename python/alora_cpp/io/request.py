@@ -21,15 +21,12 @@ class Request:
     Attributes:
         messages: The messages.
         documents: The documents that are left to the chat template.
-        instruction_skeleton: The instruction that was appended, with `INSERTED` wherever something was inserted: all
-            else in it is the adapter author's text; None if there is no instruction.
         n_instructions: How many messages were appended: 0 or 1.
         sentences: The tagged sentences, by the place of `sentence_boundaries` they are in.
     """
 
     messages: tuple[dict[str, Any], ...] = ()
     documents: tuple[dict[str, Any], ...] = ()
-    instruction_skeleton: str | None = None
     n_instructions: int = 0
     sentences: Mapping[str, tuple[Sentence, ...]] = field(default_factory=dict)
 
@@ -69,7 +66,6 @@ def rewrite_request(
     return Request(
         messages=tuple(rewriting.messages),
         documents=tuple(rewriting.documents),
-        instruction_skeleton=config.instruction.skeleton if config.instruction is not None else None,
         n_instructions=int(config.instruction is not None),
         sentences={place: tuple(sentences) for place, sentences in rewriting.sentences.items()},
     )
