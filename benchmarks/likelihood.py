@@ -245,7 +245,15 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows, indent=2, default=float))
         return
-    columns = "mean off,largest,over 0.01,other side of 0.5,rounding,other cuts hold,they move it by".split(",")
+    columns = [
+        "mean off",
+        "largest",
+        "over 0.01",
+        "other side of 0.5",
+        "rounding",
+        "other cuts hold",
+        "they move it by",
+    ]
     print(f"{len(made)} conversations\n")
     print("| Adapter | Labels |", " | ".join(columns), "|")
     print("| --- | --- |" + " ---: |" * len(columns))
