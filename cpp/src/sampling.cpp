@@ -23,7 +23,8 @@ Sampler::Sampler(const GenerationOptions & options, uint32_t seed)
         llama_sampler_chain_add(chain, llama_sampler_init_min_p(options.min_p, 1));
     }
     llama_sampler_chain_add(chain, llama_sampler_init_temp(options.temperature));
-    llama_sampler_chain_add(chain, llama_sampler_init_dist(seed));
+    // One seed means a random one to llama.cpp: here, every seed means itself.
+    llama_sampler_chain_add(chain, llama_sampler_init_dist(seed == LLAMA_DEFAULT_SEED ? 0 : seed));
 }
 
 Token Sampler::sample(const std::vector<float> & logits, const std::vector<uint32_t> & allowed) {

@@ -16,8 +16,7 @@ from textwrap import shorten
 
 from index import Passage, PassageIndex, read_folder
 
-from alora_cpp import AdapterNotFoundError, AloraError, AnswerError, Chat, Model, Verdict
-from alora_cpp.guards import GuardCheck
+from alora_cpp import AdapterNotFoundError, AloraError, AnswerError, Chat, GuardCheck, Model, Verdict
 
 DOCUMENTS = Path(__file__).parent / "documents"
 QUESTIONS = (

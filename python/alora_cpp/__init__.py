@@ -3,6 +3,8 @@
 from alora_cpp.adapter import Adapter
 from alora_cpp.branch import Branch
 from alora_cpp.chat import Chat
+from alora_cpp.chat.guards import GuardCheck
+from alora_cpp.chat.reply import AsyncReply, Reply
 from alora_cpp.context import Context, Counters
 from alora_cpp.errors import (
     AdapterError,
@@ -36,6 +38,7 @@ __all__ = [
     "AloraError",
     "AnswerError",
     "ArgumentError",
+    "AsyncReply",
     "BackendError",
     "Branch",
     "Cancelled",
@@ -46,12 +49,14 @@ __all__ = [
     "ConversionError",
     "Counters",
     "GenerationStep",
+    "GuardCheck",
     "Intrinsic",
     "InvocationNotFoundError",
     "LabelScores",
     "Model",
     "ModelLoadError",
     "PositionError",
+    "Reply",
     "TokenError",
     "Verdict",
     "set_log_sink",

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from alora_cpp.adapter import Adapter
-from alora_cpp.choice_constraint import ChoiceConstraint
 from alora_cpp.constraint import SchemaConstraint
+from alora_cpp.constraint.choice_constraint import ChoiceConstraint
+from alora_cpp.constraint.schema_texts import ClosedText, closed_texts
 from alora_cpp.errors import AdapterError, ArgumentError, TokenError
 from alora_cpp.io import IoConfig, parse_io_yaml
-from alora_cpp.schema_texts import ClosedText, closed_texts
 
 if TYPE_CHECKING:
     from alora_cpp.model import Model

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from alora_cpp import _core, chat_file
+from alora_cpp import _core
 from alora_cpp.adapter import Adapter
-from alora_cpp.chat import Chat, OnFull
+from alora_cpp.chat import Chat, OnFull, chat_file
 from alora_cpp.chat_template import ChatTemplate
 from alora_cpp.context import Context
 from alora_cpp.errors import AdapterError, AdapterNotFoundError, ArgumentError

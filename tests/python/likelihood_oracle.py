@@ -114,7 +114,7 @@ class BruteForce:
     """Probabilities of what an intrinsic may write, each token sequence alone."""
 
     def __init__(self, chat: Chat, intrinsic: Intrinsic) -> None:
-        from alora_cpp.prompt import write_prompt
+        from alora_cpp.chat.prompt import write_prompt
 
         prompt = write_prompt(intrinsic, chat.transcript.conversation(), {})
         self.model = chat.context.model

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_chats import ANSWERING, DOCUMENTS, assert_no_trace, load_kinds, open_chat, write_chat_model
 
 from alora_cpp import AnswerError, ArgumentError, Chat, Model, Verdict
 from tiny import INVOCATION
+from tiny_chats import ANSWERING, DOCUMENTS, assert_no_trace, load_kinds, open_chat, write_chat_model
 
 MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Is the cat here?"}]
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from alora_cpp import ArgumentError, Cancelled, Chat, ContextFullError, Model
+from tiny import INVOCATION, make_model, write_gguf
 from tiny_chats import (
     DOCUMENTS,
     load_kinds,
@@ -19,9 +22,6 @@ from tiny_chats import (
     text_tokens,
     write_chat_model,
 )
-
-from alora_cpp import ArgumentError, Cancelled, Chat, ContextFullError, Model
-from tiny import INVOCATION, make_model, write_gguf
 
 MESSAGES = [
     {"role": "system", "content": "Be kind."},

@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from alora_cpp import ArgumentError, Chat, ContextFullError, Model
+from alora_cpp.chat.reply import Reply
+from tiny import INVOCATION
 from tiny_chats import (
     ASSISTANT,
     DOCUMENTS,
@@ -19,10 +23,6 @@ from tiny_chats import (
     turns,
     write_chat_model,
 )
-
-from alora_cpp import ArgumentError, Chat, ContextFullError, Model
-from alora_cpp.reply import Reply
-from tiny import INVOCATION
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 N_CTX = 256

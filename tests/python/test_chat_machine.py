@@ -19,9 +19,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tiny_chats import ANSWERING, ASSISTANT, load_kinds, turns, write_chat_model
 
 from alora_cpp import AnswerError, Cancelled, Chat, Context, ContextFullError, Model
+from tiny_chats import ANSWERING, ASSISTANT, load_kinds, turns, write_chat_model
 
 # What is computed in other batches may round otherwise.
 TOLERANCE = 1e-4

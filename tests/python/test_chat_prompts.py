@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from alora_cpp import ArgumentError, Chat, Intrinsic, Model
+from tiny import INVOCATION, Key, Kind, rewrite_gguf
 from tiny_chats import (
     ASSISTANT,
     DOCUMENTS,
@@ -24,9 +27,6 @@ from tiny_chats import (
     write_chat_model,
     yes_or_no,
 )
-
-from alora_cpp import ArgumentError, Chat, Intrinsic, Model
-from tiny import INVOCATION, Key, Kind, rewrite_gguf
 
 MESSAGES = [
     {"role": "system", "content": "Be kind."},

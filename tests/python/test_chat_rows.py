@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from alora_cpp import AnswerError, ArgumentError, Cancelled, Chat, ContextFullError, Model
+from tiny import INVOCATION
 from tiny_chats import (
     ANSWERING,
     ASSISTANT,
@@ -24,9 +27,6 @@ from tiny_chats import (
     turns,
     write_chat_model,
 )
-
-from alora_cpp import AnswerError, ArgumentError, Cancelled, Chat, ContextFullError, Model
-from tiny import INVOCATION
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 TURNS = [

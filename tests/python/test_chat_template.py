@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from alora_cpp import ArgumentError, template_sandbox
 from alora_cpp.chat_template import ChatTemplate
-from alora_cpp.fallback_template import FORMATS, PLAIN
-from alora_cpp.user_text import STAND_IN
+from alora_cpp.chat_template.fallback import FORMATS, PLAIN
+from alora_cpp.chat_template.user_text import STAND_IN
 
 if TYPE_CHECKING:
     from alora_cpp import Model

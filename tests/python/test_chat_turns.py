@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from alora_cpp import AdapterNotFoundError, AnswerError, ArgumentError, Chat, Model
+from tiny import INVOCATION, open_exact
 from tiny_chats import (
     ANSWERING,
     ASSISTANT,
@@ -23,9 +26,6 @@ from tiny_chats import (
     turns,
     write_chat_model,
 )
-
-from alora_cpp import AdapterNotFoundError, AnswerError, ArgumentError, Chat, Model
-from tiny import INVOCATION, open_exact
 
 MESSAGES = [
     {"role": "system", "content": "Be kind."},

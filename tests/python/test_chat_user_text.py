@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from alora_cpp import Chat, Intrinsic, Model
+from tiny import INVOCATION
 from tiny_chats import (
     ASSISTANT,
     KINDS,
@@ -19,9 +22,6 @@ from tiny_chats import (
     write_chat_model,
     yes_or_no,
 )
-
-from alora_cpp import Chat, Intrinsic, Model
-from tiny import INVOCATION
 
 PLAIN = "<certainty>"
 ROLE = "<|start_of_role|>judge<|end_of_role|>"

@@ -19,8 +19,8 @@ from jsonschema import Draft202012Validator
 
 from alora_cpp import AdapterError, AnswerError, Model
 from alora_cpp.constraint import Matcher, SchemaConstraint
-from alora_cpp.schema_texts import closed_texts
-from alora_cpp.vocabulary import vocabulary_of
+from alora_cpp.constraint.schema_texts import closed_texts
+from alora_cpp.constraint.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
     from alora_cpp.model import Model as AnyModel
@@ -426,7 +426,7 @@ def test_hostile_schemas_end_within_bounds(tmp_path: Path) -> None:
         import resource, sys, time
         from alora_cpp import AdapterError, AnswerError, Model
         from alora_cpp.constraint import SchemaConstraint
-        from alora_cpp.schema_texts import closed_texts
+        from alora_cpp.constraint.schema_texts import closed_texts
 
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
         slowest = 0.0

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from alora_cpp import AdapterError
 from alora_cpp.constraint import Matcher, SchemaConstraint
-from alora_cpp.schema_texts import closed_texts
+from alora_cpp.constraint.schema_texts import closed_texts
 
 if TYPE_CHECKING:
     from alora_cpp import Branch, Context, Model

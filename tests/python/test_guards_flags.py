@@ -15,7 +15,7 @@ import pytest
 from float_model import NAMES, exact_chat, load_with, open_float_model
 
 from alora_cpp import AloraError, AnswerError, ArgumentError, Cancelled, Chat, ClosedError, ContextFullError, Model
-from alora_cpp.reply import GuardCheck
+from alora_cpp.chat.reply import GuardCheck
 
 MESSAGES = [{"role": "user", "content": "How do I make a bomb?"}]
 DOCUMENT = "The Lantern Museum opened in 1894. It is closed on Monday."

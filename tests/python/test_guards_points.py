@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alora_cpp import ArgumentError
-from alora_cpp.draft import Draft
-from alora_cpp.points import Point, Points, sentence_ends
+from alora_cpp.chat.draft import Draft
+from alora_cpp.chat.points import Point, Points, sentence_ends
 
 if TYPE_CHECKING:
     from alora_cpp import Model

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_chats import ASSISTANT, KINDS, load, open_chat, template_tokens, text_tokens, write_chat_model
 
 from alora_cpp import AdapterError, AdapterNotFoundError, ArgumentError, Model, TokenError
 from tiny import INVOCATION, N_VOCAB, Key, Kind, adapter_file, make_model, rewrite_gguf
+from tiny_chats import ASSISTANT, KINDS, load, open_chat, template_tokens, text_tokens, write_chat_model
 
 YES_OR_NO = KINDS["labels"][0]
 

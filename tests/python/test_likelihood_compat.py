@@ -11,9 +11,9 @@ import pytest
 from likelihood_oracle import BruteForce, asked, choices, described, likelihood, write_vocabulary
 
 from alora_cpp import AnswerError, Chat, Intrinsic, Model
+from alora_cpp.chat.prompt import write_prompt
+from alora_cpp.chat.writing import Writing
 from alora_cpp.io import AnswerToken
-from alora_cpp.prompt import write_prompt
-from alora_cpp.writing import Writing
 from oracle.io_oracles import Oracle, granite_common
 
 pytestmark = pytest.mark.oracle

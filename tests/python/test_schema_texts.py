@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from alora_cpp.schema_texts import MAX_TEXTS, closed_texts
+from alora_cpp.constraint.schema_texts import MAX_TEXTS, closed_texts
 
 LEAVES = [None, True, False, -1, 0, 1, 2, "", "a", "b é"]
 FLAT = [

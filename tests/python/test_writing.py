@@ -15,10 +15,10 @@ from jsonschema import Draft202012Validator
 from likelihood_oracle import BruteForce, asked, likelihood, write_vocabulary
 
 from alora_cpp import AnswerError, Chat, Intrinsic, Model, Verdict
-from alora_cpp.closed_literal import ways_to_end
+from alora_cpp.chat.prompt import write_prompt
+from alora_cpp.chat.writing import MAX_TOKENS, Writing
 from alora_cpp.constraint import SchemaConstraint
-from alora_cpp.prompt import write_prompt
-from alora_cpp.writing import MAX_TOKENS, Writing
+from alora_cpp.constraint.closed_literal import ways_to_end
 
 WHY = {"type": "string"}
 YES_NO = {"enum": ["no", "yes", "yesno"]}
@@ -66,7 +66,7 @@ def check(model: Model, adapter: Path, folder: Path, **config: Any) -> Verdict:
         {"max_tokens": 7},
         {"max_completion_tokens": 20, "temperature": 1.3, "seed": 5},
         {"max_tokens": 20, "temperature": 1.3, "seed": 5, "top_k": 3},
-        {"max_tokens": 20, "temperature": 1.3, "seed": 2**32 - 2, "top_p": 0.7},
+        {"max_tokens": 20, "temperature": 1.3, "seed": 2**32 - 1, "top_p": 0.7},
         {"max_tokens": 20, "temperature": 1.3, "min_p": 0.3},
         {},
     ],

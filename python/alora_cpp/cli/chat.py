@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypedDict
 
 from alora_cpp.chat import Chat, OnFull
+from alora_cpp.chat.guards import parse_guards
+from alora_cpp.chat.transcript import as_document
 from alora_cpp.cli import options, terminal
 from alora_cpp.cli.conversations import read_documents
 from alora_cpp.errors import AloraError, ArgumentError
-from alora_cpp.guards import parse_guards
 from alora_cpp.io import canonical_name
 from alora_cpp.model import Model
-from alora_cpp.transcript import as_document
 from alora_cpp.verdict import Verdict
 
 # Intrinsics that judge what the user said, by words of their names; all others judge the reply.

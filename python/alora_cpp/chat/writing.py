@@ -8,17 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alora_cpp.branch import Branch
+from alora_cpp.chat.draft import Draft
 from alora_cpp.constraint import Matcher
 from alora_cpp.context import Context
-from alora_cpp.draft import Draft
 from alora_cpp.generation import Generation
 from alora_cpp.intrinsic import Intrinsic
 from alora_cpp.io import AnswerToken
 
 # For answers whose io.yaml gives no limit.
 MAX_TOKENS = 512
-# llama.cpp takes the last number there is for "any seed".
-_N_SEEDS = 2**32 - 1
 # As many as vLLM is asked for by granite-common.
 _N_TOP = 10
 
@@ -63,7 +61,7 @@ class Writing:
             top_p=parameters.top_p,
             top_k=parameters.top_k,
             min_p=parameters.min_p,
-            seed=((parameters.seed or 0) + self._n_inserted) % _N_SEEDS,
+            seed=((parameters.seed or 0) + self._n_inserted) % 2**32,
             stop=() if self._matcher else parameters.stop,
         )
 

@@ -72,7 +72,7 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     shorter = min(len(left), len(right))
     if left[:shorter] == right[:shorter]:
         return shorter
-    return next(i for i in range(shorter) if left[i] != right[i])
+    return next((i for i in range(shorter) if left[i] != right[i]), shorter)
 
 
 def common_suffix(left: Sequence[int], right: Sequence[int]) -> int:

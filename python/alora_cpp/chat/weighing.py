@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from alora_cpp.branch import Branch
+from alora_cpp.chat.conversation import common_prefix
+from alora_cpp.chat.label_spelling import LabelSpelling, spelled
+from alora_cpp.constraint.schema_texts import ClosedText
 from alora_cpp.context import Context
-from alora_cpp.conversation import common_prefix
 from alora_cpp.errors import AnswerError
 from alora_cpp.intrinsic import Constraint
 from alora_cpp.io import Literal, Scalar, expected_value
-from alora_cpp.label_spelling import LabelSpelling, spelled
-from alora_cpp.schema_texts import ClosedText
 
 Values = Mapping[Scalar, float]
 Likelihood = Callable[[Literal, Values], float]

@@ -8,21 +8,21 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from alora_cpp import asynchronous
-from alora_cpp.call import Call, finish_calls
-from alora_cpp.draft import Draft
+from alora_cpp.chat import asynchronous
+from alora_cpp.chat.call import Call, finish_calls
+from alora_cpp.chat.draft import Draft
+from alora_cpp.chat.guards import GuardCheck, Rule, parse_guards
+from alora_cpp.chat.points import Every, Point, Points
+from alora_cpp.chat.prompt import Prompt
+from alora_cpp.chat.watch import Watch
 from alora_cpp.errors import ArgumentError, ClosedError, ContextFullError
 from alora_cpp.generation import Generation
-from alora_cpp.guards import GuardCheck, Rule, parse_guards
 from alora_cpp.intrinsic import Intrinsic
 from alora_cpp.io import IoConfig, rewrite_request
-from alora_cpp.points import Every, Point, Points
-from alora_cpp.prompt import Prompt
 from alora_cpp.verdict import Timings, Verdict
-from alora_cpp.watch import Watch
 
 if TYPE_CHECKING:
-    from alora_cpp.chat import Chat
+    from alora_cpp.chat.chat import Chat
 
 Finish = Literal["stop", "length", "flag"]
 OnFlag = Literal["stop", "report"] | Callable[[GuardCheck], bool | None]
@@ -179,9 +179,8 @@ class Reply(Iterator[str]):
         if n_left <= 0:
             self.finish = "length"
         else:
-            # A new one: what it holds back or draws at random has nothing to do with what was before. (llama.cpp takes
-            # the highest seed to mean any.)
-            seed = (self._sampling.seed + len(self.calls)) % (2**32 - 1)
+            # A new one: what it holds back or draws at random has nothing to do with what was before.
+            seed = (self._sampling.seed + len(self.calls)) % 2**32
             self._generation = self._generate(replace(self._sampling, max_tokens=n_left, seed=seed))
         return held + call.answer
 

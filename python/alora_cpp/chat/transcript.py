@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from alora_cpp.conversation import Conversation
+from alora_cpp.chat.conversation import Conversation
 from alora_cpp.errors import ArgumentError
 
 if TYPE_CHECKING:

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeVar
 
-from alora_cpp.answer_schema import answer_schema, resolve
+from alora_cpp.constraint.answer_schema import answer_schema, resolve
+from alora_cpp.constraint.schema_values import (
+    MAX_STEPS,
+    Judge,
+    OpenSchema,
+    check_keywords,
+    items_of,
+    members_of,
+    number_of,
+)
 from alora_cpp.errors import AdapterError
-from alora_cpp.schema_values import MAX_STEPS, Judge, OpenSchema, check_keywords, items_of, members_of, number_of
 
 MAX_TEXTS = 64
 # Of the lists on the way to the answers, before all of the schema has judged them, and of an answer.

@@ -8,19 +8,19 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, overload
 
-from alora_cpp import asynchronous, chat_file
 from alora_cpp.branch import Branch
-from alora_cpp.call import Call, finish_calls
-from alora_cpp.callees import parse_callees
+from alora_cpp.chat import asynchronous, chat_file
+from alora_cpp.chat.call import Call, finish_calls
+from alora_cpp.chat.callees import parse_callees
+from alora_cpp.chat.guards import Rule
+from alora_cpp.chat.points import Every
+from alora_cpp.chat.prompt import write_prompt
+from alora_cpp.chat.reply import AsyncReply, OnFlag, Reply, Sampling
+from alora_cpp.chat.transcript import Transcript, as_document
+from alora_cpp.chat.trunk import Trunk
 from alora_cpp.context import Context
 from alora_cpp.errors import ArgumentError, ContextFullError
-from alora_cpp.guards import Rule
 from alora_cpp.intrinsic import Intrinsic
-from alora_cpp.points import Every
-from alora_cpp.prompt import write_prompt
-from alora_cpp.reply import AsyncReply, OnFlag, Reply, Sampling
-from alora_cpp.transcript import Transcript, as_document
-from alora_cpp.trunk import Trunk
 from alora_cpp.verdict import Timings, Verdict
 
 OnFull = Literal["error", "shift"]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from alora_cpp.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from alora_cpp.chat.transcript import Transcript
     from alora_cpp.context import Context
     from alora_cpp.model import Model
-    from alora_cpp.transcript import Transcript
 
 _MAGIC = b"alora-chat 1\n"
 _DIGEST_SIZE = hashlib.sha256().digest_size

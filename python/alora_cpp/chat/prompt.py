@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alora_cpp.conversation import Conversation, common_prefix, common_suffix
+from alora_cpp.chat.conversation import Conversation, common_prefix, common_suffix
 from alora_cpp.intrinsic import Intrinsic
 from alora_cpp.io import Request, rewrite_request
 

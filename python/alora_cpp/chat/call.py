@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alora_cpp.branch import Branch
-from alora_cpp.callees import Callees
+from alora_cpp.chat.callees import Callees
+from alora_cpp.chat.conversation import common_prefix
+from alora_cpp.chat.prompt import Prompt
+from alora_cpp.chat.weighing import Likelihood, Weighing, by_alternatives, closed_alternatives
+from alora_cpp.chat.writing import Writing
 from alora_cpp.context import Context
-from alora_cpp.conversation import common_prefix
 from alora_cpp.intrinsic import Intrinsic
 from alora_cpp.io import Literal, Scalar, approximate_likelihood, likelihood_literals, process_answer
-from alora_cpp.prompt import Prompt
 from alora_cpp.scoring import LabelScores, Scoring
 from alora_cpp.verdict import Timings, Verdict
-from alora_cpp.weighing import Likelihood, Weighing, by_alternatives, closed_alternatives
-from alora_cpp.writing import Writing
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import jinja2.parser
 import jinja2.sandbox
 import jinja2.utils
 
-from alora_cpp.user_text import STAND_IN, UserText, by_letter, in_other_case, plain_text
+from alora_cpp.chat_template.user_text import STAND_IN, UserText, by_letter, in_other_case, plain_text
 
 SECONDS = 5.0
 LONGEST = 1 << 24

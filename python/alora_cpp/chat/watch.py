@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from alora_cpp.branch import Branch
-from alora_cpp.call import Call
-from alora_cpp.callees import Callees
+from alora_cpp.chat.call import Call
+from alora_cpp.chat.callees import Callees
+from alora_cpp.chat.conversation import Conversation
+from alora_cpp.chat.guards import Guard, GuardCheck
+from alora_cpp.chat.points import Point
+from alora_cpp.chat.prompt import write_prompt
+from alora_cpp.chat.writing import MAX_TOKENS
 from alora_cpp.context import Context
-from alora_cpp.conversation import Conversation
-from alora_cpp.guards import Guard, GuardCheck
-from alora_cpp.points import Point
-from alora_cpp.prompt import write_prompt
 from alora_cpp.verdict import Timings
-from alora_cpp.writing import MAX_TOKENS
 
 # Guards that write take several passes; of at most so many answers under way, all find branches to be weighed on.
 _MOST_CALLS = 12

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from alora_cpp.branch import Branch
+from alora_cpp.chat.conversation import common_prefix
+from alora_cpp.chat.transcript import Transcript
 from alora_cpp.context import Context
-from alora_cpp.conversation import common_prefix
 from alora_cpp.errors import BackendError, PositionError
-from alora_cpp.transcript import Transcript
 
 
 class Trunk:

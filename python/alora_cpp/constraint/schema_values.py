@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from alora_cpp.answer_schema import resolve
+from alora_cpp.constraint.answer_schema import resolve
 
 ANNOTATIONS = frozenset(
     [

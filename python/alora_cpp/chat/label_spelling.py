@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from alora_cpp.constraint.vocabulary import vocabulary_of
 from alora_cpp.io import Literal, Scalar
-from alora_cpp.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
     from alora_cpp.constraint import Matcher

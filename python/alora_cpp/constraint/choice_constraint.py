@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import llguidance
 
-from alora_cpp.constraint import Matcher
+from alora_cpp.constraint.landing import BYTES, reason
+from alora_cpp.constraint.schema_constraint import Matcher
+from alora_cpp.constraint.vocabulary import vocabulary_of
 from alora_cpp.errors import AdapterError
-from alora_cpp.landing import BYTES, reason
-from alora_cpp.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
     from alora_cpp.model import Model

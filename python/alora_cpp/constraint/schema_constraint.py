@@ -11,12 +11,12 @@ import llguidance
 import numpy as np
 from numpy.typing import NDArray
 
-from alora_cpp.answer_schema import answer_schema
-from alora_cpp.closed_literal import ways_to_end
+from alora_cpp.constraint.answer_schema import answer_schema
+from alora_cpp.constraint.closed_literal import ways_to_end
+from alora_cpp.constraint.landing import BYTES, MAX_BYTES, GrammarError, reason, shortest_ending
+from alora_cpp.constraint.pattern_words import pattern_words
+from alora_cpp.constraint.vocabulary import Vocabulary, vocabulary_of
 from alora_cpp.errors import AdapterError, AnswerError
-from alora_cpp.landing import BYTES, MAX_BYTES, GrammarError, reason, shortest_ending
-from alora_cpp.pattern_words import pattern_words
-from alora_cpp.vocabulary import Vocabulary, vocabulary_of
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions

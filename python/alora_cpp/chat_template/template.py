@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from alora_cpp.chat_template.fallback import choose_format
+from alora_cpp.chat_template.sandbox import TemplateSandbox
+from alora_cpp.chat_template.user_text import SPACES, StandIns, UserText
 from alora_cpp.errors import ArgumentError
-from alora_cpp.fallback_template import choose_format
-from alora_cpp.template_sandbox import TemplateSandbox
-from alora_cpp.user_text import SPACES, StandIns, UserText
 
 if TYPE_CHECKING:
     from alora_cpp.model import Model

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from alora_cpp.draft import Draft
+from alora_cpp.chat.draft import Draft
 from alora_cpp.errors import ArgumentError
 from alora_cpp.io import sentence_spans
 

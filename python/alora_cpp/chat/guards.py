@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from alora_cpp.callees import is_texts
+from alora_cpp.chat.callees import is_texts
 from alora_cpp.errors import ArgumentError
 from alora_cpp.intrinsic import Intrinsic
 from alora_cpp.verdict import Verdict

@@ -13,7 +13,7 @@ from typing import Any
 
 import llguidance
 
-from alora_cpp.landing import BYTES, GrammarError, shortest_ending
+from alora_cpp.constraint.landing import BYTES, GrammarError, shortest_ending
 
 _MOST = 16
 _LONGEST = 200
