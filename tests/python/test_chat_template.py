@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alora_cpp import ArgumentError, template_sandbox
-from alora_cpp.chat_template import ChatTemplate
+from alora_cpp import ArgumentError
+from alora_cpp.chat_template import ChatTemplate, sandbox
 from alora_cpp.chat_template.fallback import FORMATS, PLAIN
 from alora_cpp.chat_template.user_text import STAND_IN
 
@@ -366,7 +366,7 @@ def test_a_failing_template_says_where(template: str, complaint: str) -> None:
     ],
 )
 def test_templates_without_end_are_stopped(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_sandbox, "SECONDS", 0.05)
+    monkeypatch.setattr(sandbox, "SECONDS", 0.05)
     assert "computes for more than" in refusal(template)
 
 
