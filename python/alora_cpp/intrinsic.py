@@ -86,11 +86,10 @@ class Intrinsic:
         self.compat = compat
         self.closed = _closed(config)
         self.labels = _labels(self.closed)
-        self.constraint: Constraint | None = None
-        if compat and config.choices:
-            self.constraint = ChoiceConstraint(model, config.choices)
-        elif config.response_format is not None and (compat or not self.closed):
-            self.constraint = SchemaConstraint(model, config.response_format)
+        try:
+            self.constraint = _constraint(config, model, is_listed=bool(self.closed) and compat is None)
+        except AdapterError as error:
+            raise AdapterError(f"response_format in the io.yaml of adapter '{adapter.name}': {error}") from None
 
     @property
     def is_scored(self) -> bool:
@@ -103,6 +102,14 @@ class Intrinsic:
 
     def __repr__(self) -> str:
         return f"Intrinsic({self.name!r})"
+
+
+def _constraint(config: IoConfig, model: Model, *, is_listed: bool) -> Constraint | None:
+    if is_listed:
+        return None
+    if config.choices:
+        return ChoiceConstraint(model, config.choices)
+    return None if config.response_format is None else SchemaConstraint(model, config.response_format)
 
 
 def _offset(adapter: Adapter, invocation: Sequence[int], activation: Activation) -> int:

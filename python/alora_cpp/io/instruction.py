@@ -36,7 +36,7 @@ class Instruction:
         if missing := [name for name in self.names if name not in arguments]:
             raise ArgumentError(
                 f"the intrinsic's instruction needs {', '.join(missing)}; "
-                f"given are {', '.join(map(str, arguments)) or 'no arguments'}"
+                f"given are {', '.join(map(str, arguments)) or 'no arguments'}; add them to arguments"
             )
         for name in self.names:
             if not isinstance(value := arguments[name], str | bool | int | float):
