@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Activation = Literal["start", "end"]
 Compat = Literal["granite-common"]
+# Listed answers that take more than this to be scored are written instead.
+_MAX_ROWS = 256
+
 Constraint: TypeAlias = SchemaConstraint | ChoiceConstraint
 
 
@@ -33,8 +36,9 @@ class Intrinsic:
         invocation: The tokens that call it; may be empty.
         activation_offset: How many tokens of the invocation come before the first one that the adapter governs.
         compat: `granite-common` where likelihoods are to be that library's approximation; None where they are exact.
-        closed: Every answer that it may give, where these can be listed; they are scored, nothing is generated.
+        closed: Every answer that it may give, where these can be listed.
         labels: A short name for each of these.
+        is_scored: Whether all its answers are scored, and none is generated.
         constraint: What a generated answer must obey; None where it is free text.
     """
 
@@ -86,15 +90,11 @@ class Intrinsic:
         self.compat = compat
         self.closed = _closed(config)
         self.labels = _labels(self.closed)
+        self.is_scored = bool(self.closed) and compat is None and _n_rows(self.closed, model) <= _MAX_ROWS
         try:
-            self.constraint = _constraint(config, model, is_listed=bool(self.closed) and compat is None)
+            self.constraint = None if self.is_scored else _constraint(config, model)
         except AdapterError as error:
             raise AdapterError(f"response_format in the io.yaml of adapter '{adapter.name}': {error}") from None
-
-    @property
-    def is_scored(self) -> bool:
-        """Whether its answers are scored, all of them, and none is generated."""
-        return bool(self.closed) and self.compat is None
 
     def label_of(self, text: str) -> str | None:
         """The short name of one of the listed answers; None for any other text."""
@@ -104,9 +104,13 @@ class Intrinsic:
         return f"Intrinsic({self.name!r})"
 
 
-def _constraint(config: IoConfig, model: Model, *, is_listed: bool) -> Constraint | None:
-    if is_listed:
-        return None
+def _n_rows(closed: Sequence[ClosedText], model: Model) -> int:
+    """Rows that scoring takes: one for each beginning that a text goes on from."""
+    texts = [tuple(model.tokenize(one.text)) for one in closed]
+    return len({tokens[:end] for tokens in texts for end in range(1, len(tokens))})
+
+
+def _constraint(config: IoConfig, model: Model) -> Constraint | None:
     if config.choices:
         return ChoiceConstraint(model, config.choices)
     return None if config.response_format is None else SchemaConstraint(model, config.response_format)

@@ -128,6 +128,22 @@ def test_names(model: Model, adapter: Path) -> None:
     assert model.intrinsic("one") is again
 
 
+@pytest.mark.parametrize(("length", "is_scored"), [(50, True), (52, False)])
+def test_answers_that_take_many_rows_are_written(
+    model: Model, adapter: Path, tmp_path: Path, length: int, is_scored: bool
+) -> None:
+    """A token a character: an answer of n characters has n - 1 beginnings, and 256 rows are the most."""
+    choices = [letter * (length + 1) for letter in "abcde"]
+    (tmp_path / "long.yaml").write_text(io_yaml(*choices))
+    intrinsic = model.load_intrinsic(adapter, name="long", io_yaml=tmp_path / "long.yaml")
+    assert len(text_tokens(choices[0])) == length + 1
+    assert intrinsic.is_scored == is_scored
+    with open_chat(model, [{"role": "user", "content": "Hi"}]) as chat:
+        verdict = chat.check("long")
+    assert verdict.text in choices
+    assert verdict.label == verdict.text
+
+
 @pytest.mark.parametrize(
     ("invocation", "tokens"),
     [
