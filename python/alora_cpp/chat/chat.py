@@ -215,6 +215,28 @@ class Chat:
         """Makes the running check or reply raise Cancelled. Safe from any thread."""
         self.context.cancel()
 
+    @overload
+    async def acheck(
+        self,
+        name: str,
+        /,
+        *,
+        at: int | None = None,
+        keep: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> Verdict: ...
+    @overload
+    async def acheck(
+        self,
+        first: str,
+        second: str,
+        /,
+        *others: str,
+        at: int | None = None,
+        keep: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> dict[str, Verdict]: ...
+
     async def acheck(
         self,
         *names: str,
