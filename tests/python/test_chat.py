@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -151,3 +153,14 @@ def test_a_conversation_that_does_not_fit_says_so_and_stays_usable(bundled: Mode
             chat.check("safety")
         chat.messages[0]["content"] = "Hello"
         assert chat.check("safety").label in {"Y", "N"}
+
+
+def test_a_plain_reply_needs_neither_sentences_nor_asyncio() -> None:
+    """Both take long to import, and sentences to find: that is for guards and for acheck alone."""
+    script = (
+        "import sys; from alora_cpp import Model\n"
+        "chat = Model.bundled().chat([{'role': 'user', 'content': 'Hi'}], n_threads=1)\n"
+        "assert ''.join(chat.reply(max_tokens=8))\n"
+        "assert not {'nltk', 'asyncio'} & set(sys.modules), 'imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

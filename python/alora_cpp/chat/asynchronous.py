@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from alora_cpp.context import Context
 from alora_cpp.errors import Cancelled
+
+if TYPE_CHECKING:
+    import asyncio
 
 Result = TypeVar("Result")
 
@@ -23,6 +25,9 @@ async def run(context: Context, work: Callable[[], Result]) -> Result:
     Raises:
         asyncio.CancelledError: The task was cancelled; the work has ended by then, or will not begin.
     """
+    # Slow to import: only for those who use it.
+    import asyncio
+
     # Taken once: by the work when a thread is free for it, or by who cancels it before.
     begun = threading.Lock()
 

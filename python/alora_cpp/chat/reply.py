@@ -159,8 +159,9 @@ class Reply(Iterator[str]):
         called = self._chat.callees.called_by(self._draft.tokens[self._unbroken_from :])
         if called is not None and self.finish is None:
             piece += self._insert_answer(called)
-        for point in self._points.take(self._draft):
-            self._ask(point)
+        if self._guards:
+            for point in self._points.take(self._draft):
+                self._ask(point)
         return piece
 
     def _add(self, tokens: Sequence[int], text: str) -> None:
@@ -202,8 +203,6 @@ class Reply(Iterator[str]):
 
     def _ask(self, point: Point) -> None:
         """Queues every guard's question about the reply up to a point."""
-        if not self._guards:
-            return
 
         def ask() -> None:
             before = self._chat.transcript.conversation(self._place)
@@ -223,7 +222,7 @@ class Reply(Iterator[str]):
 
     def _finish_guards(self) -> None:
         """Lets all guards answer, about what is left of the reply too where it has come to its end."""
-        if self.finish in ("stop", "length"):
+        if self._guards and self.finish in ("stop", "length"):
             for point in self._points.finish(self._draft):
                 self._ask(point)
         while self._watch.is_waiting:
