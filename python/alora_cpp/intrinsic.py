@@ -133,9 +133,9 @@ def _labels(closed: Sequence[ClosedText]) -> tuple[str, ...]:
     values = [dict(_leaves(answer.value)) for answer in closed]
     places = list(dict.fromkeys(place for leaves in values for place in leaves))
     if all(len(leaves) == len(places) for leaves in values):
-        differing = [place for place in places if len({_spelled(leaves[place]) for leaves in values}) > 1]
+        differing = [place for place in places if len({short_name(leaves[place]) for leaves in values}) > 1]
         if len(differing) == 1:
-            labels = tuple(_spelled(leaves[differing[0]]) for leaves in values)
+            labels = tuple(short_name(leaves[differing[0]]) for leaves in values)
             if len(set(labels)) == len(labels):
                 return labels
     return tuple(answer.text for answer in closed)
@@ -150,7 +150,8 @@ def _leaves(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tup
         yield place, value
 
 
-def _spelled(value: Any) -> str:
+def short_name(value: Any) -> str:
+    """A label's name: a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -6,7 +6,6 @@ decode: so the rows of several calls, and of a reply that is being written, go t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,7 @@ from alora_cpp.chat.prompt import Prompt
 from alora_cpp.chat.weighing import Likelihood, Weighing, by_alternatives, closed_alternatives
 from alora_cpp.chat.writing import Writing
 from alora_cpp.context import Context
-from alora_cpp.intrinsic import Intrinsic
+from alora_cpp.intrinsic import Intrinsic, short_name
 from alora_cpp.io import Literal, Scalar, approximate_likelihood, likelihood_literals, process_answer
 from alora_cpp.scoring import LabelScores, Scoring
 from alora_cpp.verdict import Timings, Verdict
@@ -200,14 +199,14 @@ class Call:
 
         result = process_answer(self.intrinsic.config, writing.text, self._request, likelihood)
         only = next(iter(values)) if len(values) == 1 else None
-        probabilities = {_spelled(one): p for one, p in alternatives.get(only, {}).items()} if only else {}
+        probabilities = {short_name(one): p for one, p in alternatives.get(only, {}).items()} if only else {}
         label = max(probabilities, key=probabilities.__getitem__, default=self.intrinsic.label_of(writing.text))
         return _Outcome(
             text=writing.text,
             # Where a stop string cut the text short, the tokens say more than the text does.
             tokens=writing.tokens if model.detokenize(writing.tokens) == writing.text else model.tokenize(writing.text),
             result=result,
-            label=_spelled(only.value) if label is None and only else label,
+            label=short_name(only.value) if label is None and only else label,
             probabilities=probabilities,
             value=None if only is None else values[only],
             truncated=writing.is_truncated,
@@ -269,7 +268,3 @@ def finish_calls(context: Context, calls: Sequence[Call]) -> None:
     while waiting:
         context.decode()
         waiting = [call for call in waiting if not call.advance()]
-
-
-def _spelled(value: Scalar) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
