@@ -76,3 +76,17 @@ def bundled() -> Iterator[Model]:
 
     with Model.bundled() as model:
         yield model
+
+
+@pytest.fixture(scope="module")
+def chat_model(
+    model_path: Path, adapter_paths: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Model]:
+    """A tiny model with a chat template and an intrinsic of every kind."""
+    from alora_cpp import Model
+    from tiny_chats import load_kinds, write_chat_model
+
+    folder = tmp_path_factory.mktemp("chats")
+    with Model(write_chat_model(model_path, folder / "model.gguf")) as model:
+        load_kinds(model, adapter_paths, folder)
+        yield model

@@ -12,29 +12,15 @@ from alora_cpp import (
     Adapter,
     AdapterError,
     ArgumentError,
-    Branch,
     ClosedError,
     Context,
     ContextFullError,
     Model,
     PositionError,
 )
-from tiny import INVOCATION, Array, fresh_logits, make_model, open_exact, random_tokens, write_gguf
+from tiny import INVOCATION, begin, fresh_logits, go_on, make_model, open_exact, random_tokens, write_gguf
 
 PROMPT = random_tokens(80, 24)
-
-
-def begin(context: Context, tokens: list[int]) -> Branch:
-    branch = context.branch()
-    branch.append(tokens)
-    context.decode()
-    return branch
-
-
-def go_on(branch: Branch, context: Context, tokens: list[int]) -> Array:
-    branch.append(tokens)
-    context.decode()
-    return branch.logits()
 
 
 @pytest.mark.parametrize("flash_attention", [False, True])

@@ -8,26 +8,15 @@ import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alora_cpp import AnswerError, ArgumentError, Chat, Model, Verdict
 from tiny import INVOCATION
-from tiny_chats import ANSWERING, DOCUMENTS, assert_no_trace, load_kinds, open_chat, write_chat_model
+from tiny_chats import ANSWERING, DOCUMENTS, assert_no_trace, open_chat
 
 MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Is the cat here?"}]
-
-
-@pytest.fixture(scope="module")
-def chat_model(
-    model_path: Path, adapter_paths: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Model]:
-    folder = tmp_path_factory.mktemp("asyncio")
-    with Model(write_chat_model(model_path, folder / "model.gguf")) as model:
-        load_kinds(model, adapter_paths, folder)
-        yield model
 
 
 @pytest.fixture

@@ -16,11 +16,9 @@ from alora_cpp import ArgumentError, Cancelled, Chat, ContextFullError, Model
 from tiny import INVOCATION, make_model, write_gguf
 from tiny_chats import (
     DOCUMENTS,
-    load_kinds,
     next_logits,
     open_chat,
     text_tokens,
-    write_chat_model,
 )
 
 MESSAGES = [
@@ -28,16 +26,6 @@ MESSAGES = [
     {"role": "user", "content": "Is the cat here?"},
 ]
 TOOL = {"type": "function", "function": {"name": "find"}}
-
-
-@pytest.fixture(scope="module")
-def chat_model(
-    model_path: Path, adapter_paths: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Model]:
-    folder = tmp_path_factory.mktemp("file")
-    with Model(write_chat_model(model_path, folder / "model.gguf")) as model:
-        load_kinds(model, adapter_paths, folder)
-        yield model
 
 
 @pytest.fixture

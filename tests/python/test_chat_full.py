@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,6 @@ from tiny_chats import (
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 N_CTX = 256
-
-
-@pytest.fixture(scope="module")
-def chat_model(
-    model_path: Path, adapter_paths: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Model]:
-    folder = tmp_path_factory.mktemp("full")
-    with Model(write_chat_model(model_path, folder / "model.gguf")) as model:
-        load_kinds(model, adapter_paths, folder)
-        yield model
 
 
 def open_small(model: Model, **options: Any) -> Chat:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,12 @@ from tiny_chats import (
     KINDS,
     assert_no_trace,
     load,
-    load_kinds,
     next_logits,
     open_chat,
     template_tokens,
     text_tokens,
     turn,
     turns,
-    write_chat_model,
 )
 
 SYSTEM = {"role": "system", "content": "Be kind."}
@@ -37,16 +35,6 @@ TURNS = [
     ("user", "Thanks"),
 ]
 WHAT = {"what": "so"}
-
-
-@pytest.fixture(scope="module")
-def chat_model(
-    model_path: Path, adapter_paths: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Model]:
-    folder = tmp_path_factory.mktemp("rows")
-    with Model(write_chat_model(model_path, folder / "model.gguf")) as model:
-        load_kinds(model, adapter_paths, folder)
-        yield model
 
 
 def rows(chat: Chat, work: Callable[[], object]) -> int:

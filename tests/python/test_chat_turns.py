@@ -38,16 +38,6 @@ MESSAGES = [
 WHAT = {"what": "so"}
 
 
-@pytest.fixture(scope="module")
-def chat_model(
-    model_path: Path, adapter_paths: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Model]:
-    folder = tmp_path_factory.mktemp("turns")
-    with Model(write_chat_model(model_path, folder / "model.gguf")) as model:
-        load_kinds(model, adapter_paths, folder)
-        yield model
-
-
 @pytest.fixture
 def chat(chat_model: Model) -> Iterator[Chat]:
     with open_chat(chat_model, MESSAGES, documents=DOCUMENTS) as chat:

@@ -34,7 +34,9 @@ from tiny import (
     Key,
     Kind,
     adapter_file,
+    begin,
     fresh_logits,
+    go_on,
     make_model,
     open_exact,
     random_tokens,
@@ -45,19 +47,6 @@ from tiny import (
 PROMPT = random_tokens(80, 24)
 F32, F16, Q8_0 = 0, 1, 8  # ggml's numbers of types
 RANGES = [(0, 5), (7, 8), (4, 19), (18, 24), (0, 24), (11, 11)]
-
-
-def begin(context: Context, tokens: list[int]) -> Branch:
-    branch = context.branch()
-    branch.append(tokens)
-    context.decode()
-    return branch
-
-
-def go_on(branch: Branch, context: Context, tokens: list[int]) -> Array:
-    branch.append(tokens)
-    context.decode()
-    return branch.logits()
 
 
 # What llama.cpp writes: state_write and what it calls, in llama-kv-cache.cpp.

@@ -29,7 +29,7 @@ from oracle.tiny_models import (
 )
 
 if TYPE_CHECKING:
-    from alora_cpp import Adapter, Context, Model
+    from alora_cpp import Adapter, Branch, Context, Model
 
 __all__ = [
     "INVOCATION",
@@ -38,7 +38,9 @@ __all__ = [
     "Key",
     "Kind",
     "adapter_file",
+    "begin",
     "fresh_logits",
+    "go_on",
     "make_model",
     "open_exact",
     "random_tokens",
@@ -189,3 +191,18 @@ def fresh_logits(
             branch.append(tokens[at:])
         context.decode()
         return branch.logits(rows=len(tokens))
+
+
+def begin(context: Context, tokens: list[int]) -> Branch:
+    """A branch with its tokens computed."""
+    branch = context.branch()
+    branch.append(tokens)
+    context.decode()
+    return branch
+
+
+def go_on(branch: Branch, context: Context, tokens: list[int]) -> Array:
+    """The logits after more tokens."""
+    branch.append(tokens)
+    context.decode()
+    return branch.logits()
