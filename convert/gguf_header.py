@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFValueType
+from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFValueType
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -41,24 +42,29 @@ _SCALARS: dict[int, struct.Struct] = {
 
 @dataclass
 class GGUFHeader:
-    """A file's keys and the shapes of its tensors.
+    """A file's keys, and where and what its tensors are.
 
     Attributes:
-        values: Numbers, truth values and texts by key.
-        lengths: Lengths of the arrays by key.
+        values: Numbers, truth values and texts by key, and the arrays asked for, as lists.
+        lengths: Lengths of the other arrays by key.
         shapes: Shapes by tensor, in numpy's order: [out, in] for a weight.
+        types: Number types by tensor, as the file counts them (`gguf.GGMLQuantizationType`).
+        offsets: Where each tensor's data begins, in bytes from the file's start.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    types: dict[str, int] = field(default_factory=dict)
+    offsets: dict[str, int] = field(default_factory=dict)
 
 
-def read_header(path: Path) -> GGUFHeader:
+def read_header(path: Path, *, arrays: Collection[str] = ()) -> GGUFHeader:
     """Reads a GGUF's header.
 
     Args:
         path: The file.
+        arrays: The keys of arrays whose items are wanted; others are stepped over.
 
     Raises:
         OSError: The file cannot be opened.
@@ -74,33 +80,41 @@ def read_header(path: Path) -> GGUFHeader:
         n_tensors, n_keys = cursor.u64(), cursor.u64()
         header = GGUFHeader()
         for _ in range(n_keys):
-            _read_value(cursor, header)
+            _read_value(cursor, header, arrays)
         for _ in range(n_tensors):
             name, n_dimensions = cursor.text(), cursor.u32()
             if n_dimensions > _MAX_DIMENSIONS:
                 raise ValueError(f"tensor {name} has {n_dimensions} dimensions")
             sizes = [cursor.u64() for _ in range(n_dimensions)]
             header.shapes[name] = tuple(reversed(sizes))
-            cursor.skip(4 + 8)
+            header.types[name] = cursor.u32()
+            header.offsets[name] = cursor.u64()
+        alignment = header.values.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise ValueError(f"general.alignment is {alignment!r}")
+        start = -(-cursor.position // alignment) * alignment
+        header.offsets = {name: start + offset for name, offset in header.offsets.items()}
         return header
 
 
-def _read_value(cursor: _Cursor, header: GGUFHeader) -> None:
+def _read_value(cursor: _Cursor, header: GGUFHeader, arrays: Collection[str]) -> None:
     key, kind = cursor.text(), cursor.u32()
-    if kind in _SCALARS:
-        header.values[key] = cursor.scalar(_SCALARS[kind])
-    elif kind == GGUFValueType.STRING:
-        header.values[key] = cursor.text()
+    if kind in _SCALARS or kind == GGUFValueType.STRING:
+        header.values[key] = cursor.value(kind)
     elif kind == GGUFValueType.ARRAY:
         element, length = cursor.u32(), cursor.u64()
+        if element not in _SCALARS and element != GGUFValueType.STRING:
+            raise ValueError(f"{key} is an array of elements of type {element}")
+        if key in arrays:
+            # A damaged length ends where the file does: each item is at least a byte.
+            header.values[key] = [cursor.value(element) for _ in range(length)]
+            return
         header.lengths[key] = length
         if element in _SCALARS:
             cursor.skip(length * _SCALARS[element].size)
-        elif element == GGUFValueType.STRING:
+        else:
             for _ in range(length):
                 cursor.skip(cursor.u64())
-        else:
-            raise ValueError(f"{key} is an array of elements of type {element}")
     else:
         raise ValueError(f"{key} is of type {kind}")
 
@@ -110,12 +124,12 @@ class _Cursor:
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
-        self._position = 0
+        self.position = 0
 
     def skip(self, size: int) -> int:
         """Moves on, and says where it was."""
-        start, self._position = self._position, self._position + size
-        if self._position > len(self._data):
+        start, self.position = self.position, self.position + size
+        if self.position > len(self._data):
             raise ValueError(f"it ends at byte {len(self._data)}, in the middle of its header")
         return start
 
@@ -123,8 +137,11 @@ class _Cursor:
         start = self.skip(size)
         return self._data[start : start + size]
 
-    def scalar(self, kind: struct.Struct) -> object:
-        return kind.unpack_from(self._data, self.skip(kind.size))[0]
+    def value(self, kind: int) -> object:
+        if kind == GGUFValueType.STRING:
+            return self.text()
+        scalar = _SCALARS[kind]
+        return scalar.unpack_from(self._data, self.skip(scalar.size))[0]
 
     def u32(self) -> int:
         return int.from_bytes(self.take(4), "little")
