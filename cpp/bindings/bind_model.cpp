@@ -28,6 +28,10 @@ std::shared_ptr<Model> load(const std::string & path, int n_gpu_layers, bool use
 } // namespace
 
 void bind_model(py::module_ & module) {
+    py::class_<BuiltInAdapter>(module, "BuiltInAdapter")
+        .def_readonly("control_token", &BuiltInAdapter::control_token)
+        .def_readonly("substitute_token", &BuiltInAdapter::substitute_token);
+
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
         .def_static("load", load, py::arg("path"), py::kw_only(), py::arg("n_gpu_layers") = -1,
                     py::arg("use_mmap") = true, py::arg("progress") = py::none())
@@ -42,6 +46,8 @@ void bind_model(py::module_ & module) {
         .def_property_readonly("n_embd", &Model::n_embd)
         .def_property_readonly("n_layer", &Model::n_layer)
         .def_property_readonly("n_vocab", &Model::n_vocab)
+        .def_property_readonly("fingerprints", &Model::fingerprints)
+        .def_property_readonly("built_in_adapters", &Model::built_in_adapters)
         .def_property_readonly("bos", &Model::bos)
         .def_property_readonly("eos", &Model::eos)
         .def_property_readonly("control_tokens", &Model::control_tokens)

@@ -4,6 +4,7 @@ PYBIND11_MODULE(_core, module) {
     module.doc() = "The C++ core of alora_cpp; use the package's own classes.";
     alora::python::bind_error(module);
     alora::python::bind_log(module);
+    alora::python::bind_identity(module);
     alora::python::bind_model(module);
     alora::python::bind_adapter(module);
     alora::python::bind_branch(module); // before what hands branches out, so that signatures name them

@@ -21,9 +21,10 @@ constexpr uint32_t nodes_per_weight = 5;
 // How many adapters on all projections one ubatch has room for; of adapters on fewer projections it holds more.
 constexpr uint32_t spare_adapters = 8;
 
-constexpr std::array<const char *, 8> adaptable_suffixes = {
-    ".attn_q.weight",      ".attn_k.weight",   ".attn_v.weight", ".attn_qkv.weight",
-    ".attn_output.weight", ".ffn_gate.weight", ".ffn_up.weight", ".ffn_down.weight",
+constexpr std::array<const char *, 13> adaptable_suffixes = {
+    ".attn_q.weight",         ".attn_k.weight", ".attn_v.weight",   ".attn_qkv.weight",       ".attn_output.weight",
+    ".ffn_gate.weight",       ".ffn_up.weight", ".ffn_down.weight", ".ffn_gate_shexp.weight", ".ffn_up_shexp.weight",
+    ".ffn_down_shexp.weight", ".ssm_in.weight", ".ssm_out.weight",
 };
 
 // Projections whose results every later row reads from the cache.
@@ -162,9 +163,13 @@ const ggml_tensor * base_weight(const llama_model & model, const std::string & n
     return model.get_tensor(name.c_str());
 }
 
-std::unique_ptr<row_adapter> make_row_adapter(const llama_model & model, llama_adapter_lora & adapter) {
+std::unique_ptr<row_adapter> make_row_adapter() {
     static std::atomic<uint64_t> next_id{1};
-    auto made = std::make_unique<row_adapter>(row_adapter{next_id++, {}});
+    return std::make_unique<row_adapter>(row_adapter{next_id++, {}});
+}
+
+std::unique_ptr<row_adapter> make_row_adapter(const llama_model & model, llama_adapter_lora & adapter) {
+    auto made = make_row_adapter();
     for (auto & [name, weight] : adapter.ab_map) {
         made->weights[model.get_tensor(name.c_str())] = {weight.a, weight.b, weight.get_scale(adapter.alpha, 1.0f)};
     }

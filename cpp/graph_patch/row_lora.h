@@ -94,6 +94,9 @@ uint32_t spare_nodes(const llama_model & model);
 // The model's weight of that name, or nullptr.
 const ggml_tensor * base_weight(const llama_model & model, const std::string & name);
 
+// One without weights: it only tells its rows from others'.
+std::unique_ptr<row_adapter> make_row_adapter();
+
 // From llama.cpp's loaded adapter to ours.
 std::unique_ptr<row_adapter> make_row_adapter(const llama_model & model, llama_adapter_lora & adapter);
 

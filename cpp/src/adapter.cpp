@@ -20,8 +20,8 @@ Adapter::Handle::~Handle() {
     }
 }
 
-std::shared_ptr<const Adapter> Adapter::load(std::shared_ptr<const Model> model, const std::string & path) {
-    AdapterFile file = read_adapter_file(path, *model);
+std::shared_ptr<const Adapter> Adapter::load(std::shared_ptr<const Model> model, const std::string & path, bool force) {
+    AdapterFile file = read_adapter_file(path, *model, {!force, true});
     auto handle = std::make_unique<Handle>();
     handle->model = model;
     handle->path = path;
@@ -44,6 +44,34 @@ std::shared_ptr<const Adapter> Adapter::load(std::shared_ptr<const Model> model,
         throw AdapterError(path + ": " + take_error("llama.cpp could not load it"));
     }
     handle->rows = graph::make_row_adapter(*llama, *handle->lora);
+    return std::shared_ptr<const Adapter>(new Adapter(std::move(model), std::move(handle)));
+}
+
+void Adapter::check(const Model & model, const std::string & path, bool force) {
+    read_adapter_file(path, model, {!force, false});
+}
+
+std::shared_ptr<const Adapter> Adapter::built_in(std::shared_ptr<const Model> model, int index, std::string name,
+                                                 std::optional<std::string> io_yaml,
+                                                 std::vector<Token> invocation_tokens) {
+    const std::vector<BuiltInAdapter> & all = model->built_in_adapters();
+    if (index < 0 || static_cast<size_t>(index) >= all.size()) {
+        throw ArgumentError("the model " + model->path() + " has " + std::to_string(all.size()) +
+                            " built-in adapters; there is no number " + std::to_string(index));
+    }
+    model->check_tokens(invocation_tokens);
+    const Token control = all[static_cast<size_t>(index)].control_token;
+    if (invocation_tokens.empty() || invocation_tokens.front() != control) {
+        throw ArgumentError("the invocation of built-in adapter '" + name + "' must begin with its control token " +
+                            std::to_string(control) + " (" + model->piece(control, true) + ")");
+    }
+    auto handle = std::make_unique<Handle>();
+    handle->model = model;
+    handle->path = model->path();
+    handle->name = std::move(name);
+    handle->invocation_tokens = std::move(invocation_tokens);
+    handle->io_yaml = std::move(io_yaml);
+    handle->rows = graph::make_row_adapter();
     return std::shared_ptr<const Adapter>(new Adapter(std::move(model), std::move(handle)));
 }
 

@@ -7,6 +7,7 @@
 
 #include "ggml.h"
 #include "gguf.h"
+#include "llama.h"
 
 #include <algorithm>
 #include <cmath>
@@ -207,7 +208,8 @@ void check_pair(const Reader & reader, const Model & model, const std::string & 
 }
 
 // The data must lie within the file, and be numbers: one NaN would spread through everything it touches.
-void check_data(const Reader & reader, const ggml_tensor & tensor, std::ifstream & stream, uint64_t file_size) {
+void check_data(const Reader & reader, const ggml_tensor & tensor, std::ifstream & stream, uint64_t file_size,
+                bool numbers) {
     const std::string name = ggml_get_name(&tensor);
     const int64_t id = gguf_find_tensor(reader.gguf(), name.c_str());
     const uint64_t offset = gguf_get_data_offset(reader.gguf()) + gguf_get_tensor_offset(reader.gguf(), id);
@@ -215,6 +217,9 @@ void check_data(const Reader & reader, const ggml_tensor & tensor, std::ifstream
     if (offset > file_size || size > file_size - offset) {
         reader.fail("it is cut short: '" + name + "' ends at byte " + std::to_string(offset + size) +
                     ", but the file has " + std::to_string(file_size));
+    }
+    if (!numbers) {
+        return;
     }
     std::vector<char> bytes(size);
     stream.seekg(static_cast<std::streamoff>(offset));
@@ -235,9 +240,62 @@ void check_data(const Reader & reader, const ggml_tensor & tensor, std::ifstream
     }
 }
 
+constexpr const char * forced = "; load it with its own base, or with force where you know better";
+
+// What the model is called, for a message.
+std::string called(const Model & model) {
+    const auto name = model.metadata().find("general.name");
+    return name == model.metadata().end() ? model.path() : "'" + name->second + "' (" + model.path() + ")";
+}
+
+// The weights tell most; names only where the file says nothing of them, for they are spelled in many ways.
+void check_base(const Reader & reader, const Model & model) {
+    const std::string base = reader.text("general.base_model.0.name");
+    const std::string weights = reader.text("alora.base.weights");
+    if (const auto & own = model.fingerprints().weights; !weights.empty() && own) {
+        if (weights != *own) {
+            throw AdapterMismatchError(reader.path() + ": made for the base '" + base + "' (weights " + weights +
+                                       "), but the model is " + called(model) + " (weights " + *own + ")" + forced);
+        }
+        return;
+    }
+    const auto name = model.metadata().find("general.name");
+    if (name == model.metadata().end() || name->second.empty()) {
+        return; // a file's own name is anyone's choice
+    }
+    if (!names_match(base, {name->second, std::filesystem::path(model.path()).stem().string()})) {
+        throw AdapterMismatchError(reader.path() + ": made for the base '" + base + "', but the model is " +
+                                   called(model) + forced);
+    }
+}
+
+// The same ids must mean the same tokens, at least in the invocation.
+void check_vocabulary(const Reader & reader, const Model & model, const AdapterFile & file) {
+    const char * key = "alora.invocation_pieces";
+    const int64_t id = reader.key(key, GGUF_TYPE_ARRAY);
+    if (id < 0 || reader.text("alora.base.vocabulary") == model.fingerprints().vocabulary) {
+        return;
+    }
+    const size_t n = file.invocation_tokens.size();
+    if (gguf_get_arr_type(reader.gguf(), id) != GGUF_TYPE_STRING || gguf_get_arr_n(reader.gguf(), id) != n) {
+        reader.fail(std::string(key) + " is no array of " + std::to_string(n) +
+                    " texts, one for each invocation token; convert the adapter again");
+    }
+    for (size_t i = 0; i < n; ++i) {
+        const std::string wanted = gguf_get_arr_str(reader.gguf(), id, i);
+        const std::string found = llama_vocab_get_text(model.handle().vocab, file.invocation_tokens[i]);
+        if (wanted != found) {
+            throw AdapterMismatchError(reader.path() + ": its invocation token " +
+                                       std::to_string(file.invocation_tokens[i]) + " is '" + as_utf8(wanted) +
+                                       "', but the model " + called(model) + " has '" + as_utf8(found) +
+                                       "' there: it has another tokenizer" + forced);
+        }
+    }
+}
+
 } // namespace
 
-AdapterFile read_adapter_file(const std::string & path, const Model & model) {
+AdapterFile read_adapter_file(const std::string & path, const Model & model, AdapterChecks checks) {
     const Reader reader(path);
     AdapterFile file;
     read_keys(reader, model, file);
@@ -247,14 +305,19 @@ AdapterFile read_adapter_file(const std::string & path, const Model & model) {
     std::set<std::string> targets;
     for (const auto & [name, pair] : pair_tensors(reader)) {
         check_pair(reader, model, name, pair);
-        check_data(reader, *pair.a, stream, file_size);
-        check_data(reader, *pair.b, stream, file_size);
+        for (const ggml_tensor * tensor : {pair.a, pair.b}) {
+            check_data(reader, *tensor, stream, file_size, checks.numbers);
+        }
         file.rank = std::max(file.rank, static_cast<int>(pair.a->ne[1]));
         file.size += ggml_nbytes(pair.a) + ggml_nbytes(pair.b);
         const size_t block_end = name.find('.', 4);
         targets.insert(name.substr(block_end + 1, name.rfind('.') - block_end - 1));
     }
     file.targets.assign(targets.begin(), targets.end());
+    if (checks.base) {
+        check_base(reader, model);
+        check_vocabulary(reader, model, file);
+    }
     return file;
 }
 

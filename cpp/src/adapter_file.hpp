@@ -23,7 +23,12 @@ struct AdapterFile {
     uint64_t size = 0;
 };
 
+struct AdapterChecks {
+    bool base = true;    // whether the model is the base that the file was made for, as far as it says
+    bool numbers = true; // whether every weight is a finite number
+};
+
 // Throws AdapterError or AdapterMismatchError.
-AdapterFile read_adapter_file(const std::string & path, const Model & model);
+AdapterFile read_adapter_file(const std::string & path, const Model & model, AdapterChecks checks);
 
 } // namespace alora

@@ -52,7 +52,10 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
     if (!std::filesystem::is_regular_file(path, ignored)) {
         throw ModelLoadError(path + ": no such file; expected a GGUF model");
     }
-    check_model_file(path);
+    auto handle = std::make_unique<Handle>();
+    ModelFile file = read_model_file(path);
+    handle->fingerprints = std::move(file.fingerprints);
+    handle->built_in_adapters = std::move(file.built_in_adapters);
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = options.n_gpu_layers;
     params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
@@ -61,7 +64,6 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
         params.progress_callback = Progress::report;
         params.progress_callback_user_data = &progress;
     }
-    auto handle = std::make_unique<Handle>();
     take_error("");
     try {
         handle->model.reset(llama_model_load_from_file(path.c_str(), params));
@@ -154,6 +156,14 @@ int Model::n_layer() const {
 
 int Model::n_vocab() const {
     return llama_vocab_n_tokens(handle_->vocab);
+}
+
+const Fingerprints & Model::fingerprints() const {
+    return handle_->fingerprints;
+}
+
+const std::vector<BuiltInAdapter> & Model::built_in_adapters() const {
+    return handle_->built_in_adapters;
 }
 
 std::vector<Token> Model::tokenize(std::string_view text, bool parse_special, bool add_special) const {

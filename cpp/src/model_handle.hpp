@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 namespace alora {
 
@@ -23,6 +24,8 @@ struct Model::Handle {
     std::string architecture;
     std::map<std::string, std::string> metadata;
     std::map<std::string, Token> control_tokens;
+    Fingerprints fingerprints;
+    std::vector<BuiltInAdapter> built_in_adapters;
     // llama.cpp keeps a list of adapters in the model and reads it when a context is made.
     std::mutex adapters_mutex;
 };

@@ -6,7 +6,21 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Adapter', 'Branch', 'Context', 'ContextCounters', 'Generation', 'GenerationStep', 'LabelScores', 'Model', 'Scoring', 'set_log_sink']
+__all__: list[str] = ['Adapter', 'Branch', 'BuiltInAdapter', 'Context', 'ContextCounters', 'Fingerprints', 'Generation', 'GenerationStep', 'LabelScores', 'Model', 'Scoring', 'names_match', 'read_fingerprints', 'set_log_sink']
+class Fingerprints:
+    @property
+    def vocabulary(self) -> str:
+        ...
+    @property
+    def weights(self) -> str | None:
+        ...
+class BuiltInAdapter:
+    @property
+    def control_token(self) -> int:
+        ...
+    @property
+    def substitute_token(self) -> int:
+        ...
 class Model:
     @staticmethod
     def load(path: str, *, n_gpu_layers: typing.SupportsInt | typing.SupportsIndex = -1, use_mmap: bool = True, progress: collections.abc.Callable[[float], bool] | None = None) -> Model:
@@ -28,6 +42,9 @@ class Model:
     def bos(self) -> int | None:
         ...
     @property
+    def built_in_adapters(self) -> list[BuiltInAdapter]:
+        ...
+    @property
     def chat_template(self) -> str | None:
         ...
     @property
@@ -38,6 +55,9 @@ class Model:
         ...
     @property
     def eos(self) -> int | None:
+        ...
+    @property
+    def fingerprints(self) -> Fingerprints:
         ...
     @property
     def metadata(self) -> dict[str, str]:
@@ -65,7 +85,13 @@ class Model:
         ...
 class Adapter:
     @staticmethod
-    def load(model: Model, path: str) -> Adapter:
+    def built_in(model: Model, index: typing.SupportsInt | typing.SupportsIndex, name: str, io_yaml: str | None, invocation_tokens: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> Adapter:
+        ...
+    @staticmethod
+    def check(model: Model, path: str, *, force: bool = False) -> None:
+        ...
+    @staticmethod
+    def load(model: Model, path: str, *, force: bool = False) -> Adapter:
         ...
     def find_invocation(self, tokens: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> int:
         ...
@@ -210,6 +236,10 @@ class Generation:
         ...
     def restrict_next(self, index: typing.SupportsInt | typing.SupportsIndex, allowed: typing.Annotated[numpy.typing.ArrayLike, numpy.uint32]) -> None:
         ...
+def names_match(base: str, names: collections.abc.Sequence[str]) -> bool:
+    ...
+def read_fingerprints(path: str) -> Fingerprints:
+    ...
 def set_log_sink(sink: typing.Any) -> None:
     """
     Sends llama.cpp's log lines to sink(level, bytes); None drops them.

@@ -15,8 +15,18 @@ namespace alora {
 class Adapter {
 public:
     // Checks the whole file against the model before any of it is used. Throws AdapterError for a file that is broken
-    // or of a kind that cannot be run, AdapterMismatchError for one made for another base.
-    static std::shared_ptr<const Adapter> load(std::shared_ptr<const Model> model, const std::string & path);
+    // or of a kind that cannot be run, AdapterMismatchError for one made for another base. With `force` only what
+    // cannot be computed is a mismatch: another architecture, other tensors or shapes.
+    static std::shared_ptr<const Adapter> load(std::shared_ptr<const Model> model, const std::string & path,
+                                               bool force = false);
+    // The same checks, but without reading the weights' numbers, so that it takes no time.
+    static void check(const Model & model, const std::string & path, bool force = false);
+
+    // One of the model's built-in adapters: it has no weights of its own, and activating it says whose rows they are.
+    // Throws ArgumentError unless it exists and the invocation begins with its control token.
+    static std::shared_ptr<const Adapter> built_in(std::shared_ptr<const Model> model, int index, std::string name,
+                                                   std::optional<std::string> io_yaml,
+                                                   std::vector<Token> invocation_tokens);
 
     ~Adapter();
     Adapter(const Adapter &) = delete;

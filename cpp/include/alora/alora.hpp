@@ -6,6 +6,7 @@
 #include "alora/context.hpp"
 #include "alora/error.hpp"
 #include "alora/generation.hpp"
+#include "alora/identity.hpp"
 #include "alora/log.hpp"
 #include "alora/model.hpp"
 #include "alora/scoring.hpp"

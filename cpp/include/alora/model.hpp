@@ -2,6 +2,8 @@
 // contexts and threads; it lives as long as anything that uses it.
 #pragma once
 
+#include "alora/identity.hpp"
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -14,6 +16,13 @@
 namespace alora {
 
 using Token = int32_t;
+
+// An adapter that is a part of the model's own file (llama.cpp's architecture `graniteswitch`). It governs the rows
+// from its control token on, whose embedding is the substitute's.
+struct BuiltInAdapter {
+    Token control_token = 0;
+    Token substitute_token = 0;
+};
 
 struct ModelOptions {
     int n_gpu_layers = -1; // layers on the GPU, where the build has one; negative: all
@@ -41,6 +50,8 @@ public:
     int n_embd() const;
     int n_layer() const;
     int n_vocab() const;
+    const Fingerprints & fingerprints() const;
+    const std::vector<BuiltInAdapter> & built_in_adapters() const; // in the file's order; none in most models
 
     // Text to tokens. `parse_special` turns the text of control tokens into those tokens: never for what a user wrote.
     // `add_special` adds what the model wants at the start and end of a text. Throws ArgumentError on invalid UTF-8.
