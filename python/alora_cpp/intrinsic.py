@@ -88,8 +88,8 @@ class Intrinsic:
             raise TokenError(f"the invocation has the token {unknown[0]}, expected 0 to {model.n_vocab - 1}")
         self.activation_offset = _offset(adapter, self.invocation, activation)
         self.compat = compat
-        self.closed = _closed(config)
-        self.labels = _labels(self.closed)
+        self.closed = listed_answers(config)
+        self.labels = answer_labels(self.closed)
         self.is_scored = bool(self.closed) and compat is None and _n_rows(self.closed, model) <= _MAX_ROWS
         try:
             self.constraint = None if self.is_scored else _constraint(config, model)
@@ -122,14 +122,15 @@ def _offset(adapter: Adapter, invocation: Sequence[int], activation: Activation)
     return min(adapter.activation_offset, max(0, len(invocation) - 1))
 
 
-def _closed(config: IoConfig) -> tuple[ClosedText, ...]:
+def listed_answers(config: IoConfig) -> tuple[ClosedText, ...]:
+    """Every answer that an `io.yaml` allows, where these can be listed; else none."""
     if config.choices:
         return tuple(ClosedText(choice, choice) for choice in config.choices)
     return (closed_texts(config.response_format) if config.response_format is not None else None) or ()
 
 
-def _labels(closed: Sequence[ClosedText]) -> tuple[str, ...]:
-    """Names for answers: where they differ in one place only, what stands there; else the whole text."""
+def answer_labels(closed: Sequence[ClosedText]) -> tuple[str, ...]:
+    """Short names for answers: where they differ in one place only, what stands there; else the whole text."""
     values = [dict(_leaves(answer.value)) for answer in closed]
     places = list(dict.fromkeys(place for leaves in values for place in leaves))
     if all(len(leaves) == len(places) for leaves in values):
