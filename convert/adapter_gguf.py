@@ -12,24 +12,20 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import numpy.typing as npt
-from gguf.utility import LocalTensor
 
 from alora_cpp.errors import ConversionError
 
+from .adapter_plan import AdapterPlan, Matrix, plan_adapter
 from .base import Base, read_base
-from .families import PROJECTIONS, locate, module_name
 from .peft_config import CONFIG_NAME, PeftConfig
-from .peft_folder import WEIGHTS_NAME, PeftFolder, read_folder, unknown_target
-from .safetensors_file import load
+from .peft_folder import PeftFolder, read_folder
 
 Type = gguf.GGMLQuantizationType
 
@@ -44,21 +40,6 @@ OUTTYPES: tuple[str, ...] = tuple(_OUTTYPES)
 """The names of the number formats that `convert_adapter` can write."""
 
 _HUB_NAME = re.compile(r"(?P<organization>[\w.-]+)/(?P<name>[\w.-]+)")
-
-
-@dataclass(frozen=True)
-class _Matrix:
-    """One tensor of the output, before its numbers are read."""
-
-    name: str
-    source: LocalTensor
-    type: Type
-    factor: float = 1.0
-    interleaved_heads: int = 0
-
-    @property
-    def byte_shape(self) -> tuple[int, ...]:
-        return gguf.quant_shape_to_byte_shape(self.source.shape, self.type)
 
 
 def convert_adapter(
@@ -93,8 +74,7 @@ def convert_adapter(
     base_path = _base_path(folder, adapter.config, base)
     facts = read_base(base_path)
     _check_invocation(adapter.config, facts)
-    alpha = _file_alpha(adapter)
-    matrices = _plan(folder, adapter, facts, _OUTTYPES[outtype][0], alpha)
+    plan = plan_adapter(folder, adapter, facts, _OUTTYPES[outtype][0])
     if outfile.exists() and (outfile.is_dir() or outfile.samefile(base_path)):
         raise ConversionError(
             f"{outfile} is {'a folder' if outfile.is_dir() else 'the base model'}; expected the name of a new file"
@@ -105,10 +85,10 @@ def convert_adapter(
             unfinished = Path(scratch) / "adapter.gguf"
             writer = gguf.GGUFWriter(unfinished, facts.family.name)
             try:
-                _add_metadata(writer, adapter, facts, name or folder.resolve().name, alpha)
+                _add_metadata(writer, adapter, facts, plan, name or folder.resolve().name)
                 writer.add_file_type(_OUTTYPES[outtype][1])
                 writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-                _write(writer, matrices)
+                _write(writer, plan.matrices)
             finally:
                 writer.close()
             unfinished.replace(outfile)
@@ -140,84 +120,7 @@ def _check_invocation(config: PeftConfig, base: Base) -> None:
             )
 
 
-def _scaled_alpha(config: PeftConfig, module: str) -> float:
-    return config.scaling_of(module) * config.rank_of(module)
-
-
-def _file_alpha(adapter: PeftFolder) -> np.float32:
-    """Chooses the one alpha of the file.
-
-    The engines scale each pair by this alpha over the pair's own rank. So the choice that serves
-    most modules as they are is their scale times their rank: alpha itself for an ordinary LoRA,
-    whatever the rank pattern, and alpha times the root of the rank for rsLoRA. Only modules that
-    differ from it (an alpha pattern, or rsLoRA with a rank pattern) have the rest multiplied into
-    their B, in float32 and before rounding to the output type.
-    """
-    alphas = Counter(_scaled_alpha(adapter.config, module) for module in adapter.pairs)
-    for alpha, _ in alphas.most_common():
-        # The engines read zero as "no alpha, scale by one"; such modules get a B of zeros.
-        if np.float32(alpha) != 0:
-            return np.float32(alpha)
-    return np.float32(1)
-
-
-def _plan(folder: Path, adapter: PeftFolder, base: Base, wanted: Type, alpha: np.float32) -> list[_Matrix]:
-    plan = []
-    for module, pair in adapter.pairs.items():
-        found = locate(module)
-        if found is None:
-            raise unknown_target(folder / WEIGHTS_NAME, module)
-        layer, projection = found
-        if layer >= base.n_layers:
-            raise ConversionError(
-                f"the adapter has layer {layer} ({module}), but {base.source} has only"
-                f" {base.n_layers} layers; give the base that the adapter was trained on"
-            )
-        weight = gguf.TENSOR_NAMES[projection.tensor].format(bid=layer) + ".weight"
-        shape = (pair.b.shape[0], pair.a.shape[1])
-        if shape != base.shape(projection, weight):
-            raise ConversionError(
-                f"the adapter's {module} fits a weight of shape {list(shape)}, but {weight} of"
-                f" {base.source} is {list(base.shape(projection, weight))}; give the base that"
-                " the adapter was trained on"
-            )
-        ratio = np.float32(_scaled_alpha(adapter.config, module)) / alpha
-        heads = {
-            gguf.MODEL_TENSOR.ATTN_Q: base.n_head,
-            gguf.MODEL_TENSOR.ATTN_K: base.n_head_kv,
-        }.get(projection.tensor, 0)
-        a, b = _storage(pair.a, wanted), _storage(pair.b, wanted)
-        interleaved = heads if base.family.interleaved_rotary else 0
-        if interleaved and (shape[0] != base.widths[projection.outputs] or shape[0] % (2 * heads)):
-            raise ConversionError(
-                f"{base.source} says {heads} heads and {base.widths[projection.outputs]} rows for"
-                f" {weight}, which has {shape[0]}; the base is damaged, download it again"
-            )
-        plan.append(_Matrix(f"{weight}.lora_a", pair.a, a))
-        plan.append(_Matrix(f"{weight}.lora_b", pair.b, b, float(ratio), interleaved))
-    _check_complete(folder, adapter, base)
-    return plan
-
-
-def _storage(tensor: LocalTensor, wanted: Type) -> Type:
-    block, _ = gguf.GGML_QUANT_SIZES[wanted]
-    return wanted if tensor.shape[-1] % block == 0 else Type.F16
-
-
-def _check_complete(folder: Path, adapter: PeftFolder, base: Base) -> None:
-    # PEFT would start a module whose matrices are missing from zero, and only warn.
-    for layer in range(base.n_layers):
-        for projection in PROJECTIONS:
-            module = module_name(layer, projection)
-            if adapter.config.targets(module) and module not in adapter.pairs:
-                raise ConversionError(
-                    f"{folder / WEIGHTS_NAME} has no lora_A and lora_B for {module}, which"
-                    " target_modules names; the file is incomplete, or the base is not the one"
-                    " that the adapter was trained on"
-                )
-
-
-def _add_metadata(writer: gguf.GGUFWriter, adapter: PeftFolder, base: Base, name: str, alpha: np.float32) -> None:
+def _add_metadata(writer: gguf.GGUFWriter, adapter: PeftFolder, base: Base, plan: AdapterPlan, name: str) -> None:
     config = adapter.config
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_name(name)
@@ -230,7 +133,7 @@ def _add_metadata(writer: gguf.GGUFWriter, adapter: PeftFolder, base: Base, name
     else:
         writer.add_base_model_name(0, base.name)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(alpha))
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(plan.alpha))
     if config.invocation_tokens is not None:
         # llama.cpp refuses the array where its type is int32, which the writer would infer.
         writer.add_key_value(
@@ -244,8 +147,7 @@ def _add_metadata(writer: gguf.GGUFWriter, adapter: PeftFolder, base: Base, name
         writer.add_string("alora.io_yaml", adapter.io_yaml)
 
 
-def _write(writer: gguf.GGUFWriter, matrices: Iterable[_Matrix]) -> None:
-    matrices = list(matrices)
+def _write(writer: gguf.GGUFWriter, matrices: Sequence[Matrix]) -> None:
     for matrix in matrices:
         size = int(np.prod(matrix.byte_shape))
         writer.add_tensor_info(matrix.name, matrix.byte_shape, np.dtype(np.uint8), size, raw_dtype=matrix.type)
@@ -257,18 +159,10 @@ def _write(writer: gguf.GGUFWriter, matrices: Iterable[_Matrix]) -> None:
         writer.write_tensor_data(_encode(matrix))
 
 
-def _encode(matrix: _Matrix) -> npt.NDArray[Any]:
-    values = load(matrix.source)
-    if not np.isfinite(values).all():
-        raise ConversionError(
-            f"the numbers for {matrix.name} contain NaN or infinity; the adapter is damaged or its"
-            " training diverged: take another checkpoint"
-        )
+def _encode(matrix: Matrix) -> npt.NDArray[Any]:
     # Large values may overflow here, which the check below reports.
     with np.errstate(over="ignore"):
-        values = values * np.float32(matrix.factor)
-        if matrix.interleaved_heads:
-            values = _interleave(values, matrix.interleaved_heads)
+        values = matrix.read()
         encoded = gguf.quantize(np.ascontiguousarray(values), matrix.type)
         if not np.isfinite(gguf.dequantize(encoded, matrix.type)).all():
             raise ConversionError(
@@ -276,10 +170,3 @@ def _encode(matrix: _Matrix) -> npt.NDArray[Any]:
                 f" {matrix.type.name.lower()}; convert to bf16 or f32"
             )
     return encoded
-
-
-def _interleave(rows: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
-    """Reorders each head's rows 0, 1, 2, ... to 0, h, 1, h+1, ..., h being half of the head."""
-    half = len(rows) // heads // 2
-    order = np.arange(len(rows)).reshape(heads, 2, half).transpose(0, 2, 1).ravel()
-    return rows[order]

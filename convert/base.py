@@ -4,101 +4,59 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from alora_cpp.errors import ConversionError
 
+from .base_sizes import Base, Keys, assemble, count, count_layers
 from .families import (
     ARCHITECTURES,
     MODEL_TYPES,
+    WEIGHTS,
     Family,
-    Projection,
-    Width,
+    Part,
+    families_of_model_type,
     family_of_architecture,
-    family_of_model_type,
+    weight_name,
 )
 from .gguf_header import read_header
 
+__all__ = ["Base", "read_base"]
 
-class _Keys(NamedTuple):
-    """How one format spells the sizes of a model."""
+_HEADS_KV = "attention.head_count_kv"
 
-    layers: str
-    embedding: str
-    feed_forward: str
-    heads: str
-    heads_kv: str
-    key_length: str
-    value_length: str
+# What configurations call a block without attention; before version 5, transformers called it "mamba".
+_RECURRENT = ("mamba", "linear_attention")
 
-
-_CONFIG_KEYS = _Keys(
+_CONFIG_KEYS = Keys(
     layers="num_hidden_layers",
     embedding="hidden_size",
     feed_forward="intermediate_size",
+    shared_feed_forward="shared_intermediate_size",
     heads="num_attention_heads",
     heads_kv="num_key_value_heads",
     key_length="head_dim",
     value_length="head_dim",
+    ssm_inner="mamba_inner",
+    ssm_state="mamba_d_state",
+    ssm_groups="mamba_n_groups",
+    ssm_heads="mamba_n_heads",
 )
-_GGUF_KEYS = _Keys(
+_GGUF_KEYS = Keys(
     layers="block_count",
     embedding="embedding_length",
     feed_forward="feed_forward_length",
+    shared_feed_forward="expert_shared_feed_forward_length",
     heads="attention.head_count",
-    heads_kv="attention.head_count_kv",
+    heads_kv=_HEADS_KV,
     key_length="attention.key_length",
     value_length="attention.value_length",
+    ssm_inner="ssm.inner_size",
+    ssm_state="ssm.state_size",
+    ssm_groups="ssm.group_count",
+    ssm_heads="ssm.time_step_rank",
 )
-
-
-@dataclass(frozen=True)
-class Base:
-    """What the converter must know about a base model.
-
-    Attributes:
-        family: The rules of its architecture.
-        name: Its name, for the adapter's metadata.
-        source: The file or folder the facts come from, for messages.
-        n_layers: Number of blocks.
-        n_head: Number of query heads.
-        n_head_kv: Number of key and value heads.
-        widths: Row and column counts of the projections.
-        n_vocab: Size of the vocabulary, or None where it is not recorded.
-        shapes: Shapes [out, in] of the tensors in its GGUF, or None where no list is complete.
-    """
-
-    family: Family
-    name: str
-    source: Path
-    n_layers: int
-    n_head: int
-    n_head_kv: int
-    widths: Mapping[Width, int]
-    n_vocab: int | None
-    shapes: Mapping[str, tuple[int, ...]] | None
-
-    def shape(self, projection: Projection, tensor: str) -> tuple[int, ...]:
-        """Gives the shape [out, in] of a projection's weight.
-
-        Args:
-            projection: The projection.
-            tensor: The name of its weight in a GGUF.
-
-        Raises:
-            ConversionError: The base has no such tensor.
-        """
-        if self.shapes is None:
-            return self.widths[projection.outputs], self.widths[projection.inputs]
-        if tensor not in self.shapes:
-            raise ConversionError(
-                f"the base {self.source} has no tensor {tensor}, which the adapter targets;"
-                " expected a base with separate, dense projections:"
-                " convert against the base that the adapter was trained on"
-            )
-        return self.shapes[tensor]
 
 
 def read_base(path: Path) -> Base:
@@ -130,19 +88,66 @@ def _from_folder(folder: Path) -> Base:
         raise ConversionError(f"{path} is not valid JSON ({error}); download it again") from error
     if not isinstance(config, dict):
         raise ConversionError(f"{path} holds no JSON object; download it again")
-    family = family_of_model_type(str(config.get("model_type")))
-    if family is None:
+    model_type = str(config.get("model_type"))
+    families = families_of_model_type(model_type)
+    if not families:
         raise ConversionError(
-            f"{path} says model_type {config.get('model_type')!r}; expected one of"
+            f"{path} says model_type {model_type!r}; expected one of"
             f" {', '.join(MODEL_TYPES)}: adapters for other bases are not supported yet"
         )
-    n_vocab = _count(config, "vocab_size", path) if "vocab_size" in config else None
-    return _assemble(family, folder.resolve().name, path, config, _CONFIG_KEYS, n_vocab, None)
+    # Models with more than text keep the text's sizes apart.
+    values = config["text_config"] if isinstance(config.get("text_config"), dict) else config
+    n_layers = count_layers(values, _CONFIG_KEYS.layers, path)
+    recurrent = _recurrent_layers(values, n_layers, path)
+    experts = bool(values.get("num_local_experts"))
+    family = _family_of_config(families, recurrent, experts)
+    sizes = {key: value for key, value in values.items() if value is not None}
+    if any(recurrent):
+        sizes["mamba_inner"] = count(sizes, "mamba_expand", path) * count(sizes, "hidden_size", path)
+    return assemble(
+        family,
+        path,
+        {**family.defaults, **sizes},
+        _CONFIG_KEYS,
+        model_type=model_type,
+        name=folder.resolve().name,
+        n_vocab=count(values, "vocab_size", path) if "vocab_size" in values else None,
+        blocks=_usual_blocks(family, recurrent, experts),
+    )
+
+
+def _recurrent_layers(values: Mapping[str, Any], n_layers: int, path: Path) -> list[bool]:
+    kinds = values.get("layer_types")
+    if kinds is None:
+        return [False] * n_layers
+    if not isinstance(kinds, list) or len(kinds) != n_layers:
+        raise ConversionError(
+            f"{path} says layer_types = {kinds!r}; expected a list of {n_layers} kinds, one for each layer:"
+            " download it again"
+        )
+    return [kind in _RECURRENT for kind in kinds]
+
+
+def _family_of_config(families: tuple[Family, ...], recurrent: list[bool], experts: bool) -> Family:
+    """Chooses among the architectures of one `model_type`, as llama.cpp's converter does."""
+    wanted = "granitehybrid" if any(recurrent) else "granitemoe" if experts else "granite"
+    return next((family for family in families if family.name == wanted), families[0])
+
+
+def _usual_blocks(family: Family, recurrent: list[bool], experts: bool) -> tuple[dict[str, tuple[Part, ...]], ...]:
+    return tuple(
+        {
+            weight_name(tensor, layer): family.parts(tensor)
+            for tensor in family.usual_weights(recurrent=without_attention, experts=experts)
+        }
+        for layer, without_attention in enumerate(recurrent)
+    )
 
 
 def _from_gguf(path: Path) -> Base:
     try:
-        header = read_header(path)
+        # A hybrid model has one such number for each block.
+        header = read_header(path, arrays={f"{architecture}.{_HEADS_KV}" for architecture in ARCHITECTURES})
     except OSError as error:
         raise ConversionError(f"cannot read the base {path} ({error.strerror})") from error
     except ValueError as error:
@@ -160,55 +165,42 @@ def _from_gguf(path: Path) -> Base:
             f" expected 'model' and one of {', '.join(ARCHITECTURES)}:"
             " give the GGUF of the model that the adapter was trained on"
         )
-    keys = _Keys(*(f"{architecture}.{key}" for key in _GGUF_KEYS))
-    embedding = shapes.get("token_embd.weight")
-    n_vocab = header.lengths.get("tokenizer.ggml.tokens") if not embedding else embedding[0]
+    keys = Keys(*(f"{architecture}.{key}" for key in _GGUF_KEYS))
+    n_layers = count_layers(fields, keys.layers, path)
+    recurrent = _layers_without_heads(fields, keys.heads_kv, n_layers)
+    if isinstance(fields.get(keys.heads_kv), list):
+        fields[keys.heads_kv] = _one_count(fields[keys.heads_kv])
     # The other parts of a split model hold tensors of which this part knows nothing.
     complete = fields.get("split.count", 0) in (0, 1)
-    name = str(fields.get("general.name", path.stem))
-    return _assemble(family, name, path, fields, keys, n_vocab, shapes if complete else None)
-
-
-def _assemble(
-    family: Family,
-    name: str,
-    source: Path,
-    values: Mapping[str, Any],
-    keys: _Keys,
-    n_vocab: int | None,
-    shapes: Mapping[str, tuple[int, ...]] | None,
-) -> Base:
-    n_embd = _count(values, keys.embedding, source)
-    n_head = _count(values, keys.heads, source)
-    n_head_kv = _count(values, keys.heads_kv, source, default=n_head)
-    key_length = _count(values, keys.key_length, source, default=n_embd // n_head)
-    value_length = _count(values, keys.value_length, source, default=n_embd // n_head)
-    return Base(
-        family=family,
-        name=name,
-        source=source,
-        n_layers=_count(values, keys.layers, source),
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        widths={
-            "embedding": n_embd,
-            "query": n_head * key_length,
-            "key": n_head_kv * key_length,
-            "value": n_head_kv * value_length,
-            "feed_forward": _count(values, keys.feed_forward, source),
-        },
-        n_vocab=n_vocab,
-        shapes=shapes,
+    embedding = shapes.get("token_embd.weight")
+    experts = bool(fields.get(f"{architecture}.expert_count"))
+    return assemble(
+        family,
+        path,
+        fields,
+        keys,
+        name=str(fields.get("general.name", path.stem)),
+        n_vocab=header.lengths.get("tokenizer.ggml.tokens") if not embedding else embedding[0],
+        blocks=_blocks(family, shapes, n_layers) if complete else _usual_blocks(family, recurrent, experts),
+        shapes=shapes if complete else None,
     )
 
 
-def _count(values: Mapping[str, Any], key: str, source: Path, *, default: int | None = None) -> int:
-    value = values.get(key)
-    if value is None:
-        value = default
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConversionError(
-            f"{source} says {key} = {value!r}; expected one positive number for the whole model:"
-            " check that it is the base that the adapter was trained on"
-        )
-    return value
+def _layers_without_heads(fields: Mapping[str, Any], key: str, n_layers: int) -> list[bool]:
+    heads = fields.get(key)
+    return [number == 0 for number in heads] if isinstance(heads, list) else [False] * n_layers
+
+
+def _one_count(heads: list[Any]) -> Any:
+    numbers = set(heads) - {0}
+    return numbers.pop() if len(numbers) == 1 else heads
+
+
+def _blocks(
+    family: Family, shapes: Mapping[str, tuple[int, ...]], n_layers: int
+) -> tuple[dict[str, tuple[Part, ...]], ...]:
+    blocks: list[dict[str, tuple[Part, ...]]] = []
+    for layer in range(min(n_layers, len(shapes))):
+        names = {weight_name(tensor, layer): family.parts(tensor) for tensor in WEIGHTS}
+        blocks.append({name: parts for name, parts in names.items() if name in shapes})
+    return tuple(blocks)

@@ -12,7 +12,7 @@ from gguf.utility import LocalTensor
 from alora_cpp.errors import AdapterError, ConversionError
 from alora_cpp.io import parse_io_yaml
 
-from .families import PROJECTIONS
+from .families import MODULES, Location, locate
 from .peft_config import PeftConfig, read_config
 from .safetensors_file import open_tensors
 
@@ -20,13 +20,15 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 
 _TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 
-# What a tensor or module is that is not one of the seven projections, by a part of its name.
+# What a tensor is that belongs to no module of ours, by a part of its name.
 _KINDS: Mapping[str, str] = {
     "lora_magnitude_vector": "belongs to DoRA",
     "lora_embedding_": "is an adapter of an embedding",
     "embed_tokens": "is an embedding",
     "lm_head": "is the output embedding",
+    "vision": "belongs to the model's eyes",
     "expert": "belongs to experts",
+    "block_sparse_moe": "chooses among experts",
     "conv": "is a convolution",
     "lora_B.bias": "is a bias of B",
     "modules_to_save": "is a fully trained module",
@@ -38,10 +40,12 @@ class Pair:
     """The two matrices of one adapted module.
 
     Attributes:
+        location: Where the module is.
         a: A, [rank, in].
         b: B, [out, rank].
     """
 
+    location: Location
     a: LocalTensor
     b: LocalTensor
 
@@ -90,33 +94,40 @@ def _no_weights(folder: Path) -> ConversionError:
 
 
 def _pairs(path: Path, config: PeftConfig) -> dict[str, Pair]:
-    parts: dict[str, dict[str, LocalTensor]] = {}
+    parts: dict[Location, dict[str, LocalTensor]] = {}
     for name, tensor in open_tensors(path).items():
         match = _TENSOR.fullmatch(name)
-        if match is None:
-            raise unknown_target(path, name)
-        parts.setdefault(match["module"], {})[match["part"]] = tensor
+        location = locate(match["module"]) if match is not None else None
+        if match is None or location is None:
+            raise _unknown_target(path, name)
+        found = parts.setdefault(location, {})
+        if match["part"] in found:
+            raise ConversionError(
+                f"{path} has lora_{match['part']} for {location} under two names; expected one:"
+                " the file mixes two adapters, save it again"
+            )
+        found[match["part"]] = tensor
     if not parts:
         raise ConversionError(f"{path} holds no tensors; save the adapter again")
     pairs = {}
-    for module, found in parts.items():
+    for location, found in parts.items():
+        module = str(location)
         for part in "AB":
             if part not in found:
                 raise ConversionError(
                     f"{path} has no lora_{part} for {module}; expected lora_A and lora_B for"
                     " each module: the file is incomplete, save the adapter again"
                 )
-        pairs[module] = Pair(found["A"], found["B"])
+        pairs[module] = Pair(location, found["A"], found["B"])
         _check_rank(path, module, pairs[module], config.rank_of(module))
     return pairs
 
 
-def unknown_target(path: Path, name: str) -> ConversionError:
-    """Makes the error for a tensor or module that is not one of the seven projections."""
+def _unknown_target(path: Path, name: str) -> ConversionError:
     kind = next((text for part, text in _KINDS.items() if part in name), "is not known")
     return ConversionError(
         f"{path} has {name}, which {kind}; expected lora_A and lora_B of"
-        f" model.layers.N.{{{', '.join(PROJECTIONS)}}} only:"
+        f" model.layers.N.{{{', '.join(MODULES)}}} only:"
         " train the adapter again with these target_modules"
     )
 
