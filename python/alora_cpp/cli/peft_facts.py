@@ -1,0 +1,74 @@
+"""The facts of an adapter in a PEFT folder, under the keys that `gguf_facts` gives those of a GGUF."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from alora_cpp.cli.adapter_facts import invocation_facts, io_facts
+from alora_cpp.cli.gguf_facts import entries_of
+from alora_cpp.convert.peft_folder import WEIGHTS_NAME, read_folder
+
+_MODULE = re.compile(r"(?:.*\.)?layers\.(?P<layer>\d+)\.(?P<target>.+)")
+_HUB_NAME = re.compile(r"[\w.-]+/(?P<name>[\w.-]+)")
+
+
+def peft_facts(folder: Path, *, base: Path | None = None) -> dict[str, Any]:
+    """Reads the facts of a folder as PEFT saves it. Targets are named as there, and so is the base.
+
+    Args:
+        folder: The folder.
+        base: The GGUF whose vocabulary spells the invocation; its text is null if not given.
+
+    Raises:
+        ConversionError: Something in the folder is missing, damaged or of a kind that cannot be converted.
+        AloraError: The base cannot be read, or lacks a token of the invocation.
+    """
+    adapter = read_folder(folder)
+    config = adapter.config
+    layers, targets, types = set(), set(), Counter[str]()
+    for module, pair in adapter.pairs.items():
+        found = _MODULE.fullmatch(module)
+        targets.add(found["target"] if found else module)
+        layers |= {int(found["layer"])} if found else set()
+        for matrix in (pair.a, pair.b):
+            types[matrix.dtype] += prod(matrix.shape)
+    ids = config.invocation_tokens
+    return {
+        "path": str(folder),
+        "kind": "adapter",
+        "format": "peft",
+        "bytes": (folder / WEIGHTS_NAME).stat().st_size,
+        "name": folder.resolve().name,
+        "architecture": None,
+        "base": _base(config.base),
+        "rank": sorted({config.rank_of(module) for module in adapter.pairs}),
+        "alpha": config.alpha,
+        "scales": sorted({config.scaling_of(module) for module in adapter.pairs}),
+        "targets": sorted(targets),
+        "layers": sorted(layers),
+        "invocation": None if ids is None else invocation_facts(ids, base and entries_of(base, ids)),
+        "activation_offset": 0,
+        "io_yaml": None if adapter.io_yaml is None else io_facts(adapter.io_yaml, source=str(folder / "io.yaml")),
+        "weights": sum(types.values()),
+        "types": dict(types.most_common()),
+        "licence": None,
+        "description": None,
+        "source": None,
+    }
+
+
+def _base(name: str | None) -> dict[str, Any] | None:
+    """What adapter_config.json calls its base: a repository of the hub, or a folder."""
+    if name is None:
+        return None
+    hub = None if Path(name).exists() else _HUB_NAME.fullmatch(name)
+    return {
+        "name": hub["name"] if hub else Path(name).name,
+        "repo": f"https://huggingface.co/{name}" if hub else None,
+        "model_type": None,
+        "fingerprints": {"vocabulary": None, "weights": None},
+    }
