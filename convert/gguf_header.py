@@ -15,6 +15,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,28 @@ def read_header(path: Path, *, arrays: Collection[str] = ()) -> GGUFHeader:
         return header
 
 
+def read_first_keys(data: bytes) -> dict[str, Any]:
+    """Reads the keys at the beginning of a GGUF, as far as the bytes at hand go.
+
+    Args:
+        data: The first bytes of a file.
+
+    Returns:
+        Numbers, truth values and texts by key; an array's length for an array.
+
+    Raises:
+        ValueError: It does not begin as a GGUF does.
+    """
+    cursor, header = _Cursor(data), GGUFHeader()
+    if cursor.take(4) != _MAGIC or cursor.u32() not in _VERSIONS:
+        raise ValueError("it does not begin as a GGUF of version 2 or 3")
+    cursor.u64()
+    with suppress(ValueError):
+        for _ in range(cursor.u64()):
+            _read_value(cursor, header, ())
+    return header.values | header.lengths
+
+
 def _read_value(cursor: _Cursor, header: GGUFHeader, arrays: Collection[str]) -> None:
     key, kind = cursor.text(), cursor.u32()
     if kind in _SCALARS or kind == GGUFValueType.STRING:
@@ -122,7 +145,7 @@ def _read_value(cursor: _Cursor, header: GGUFHeader, arrays: Collection[str]) ->
 class _Cursor:
     """A position in the file that never passes its end."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap | bytes) -> None:
         self._data = data
         self.position = 0
 

@@ -55,6 +55,10 @@ class ConversionError(AloraError):
     """A folder that cannot be converted to GGUF."""
 
 
+class HubError(AloraError):
+    """Something that cannot be had from the Hugging Face hub."""
+
+
 class Cancelled(AloraError):  # noqa: N818 - an outcome that was asked for, named like asyncio's
     """The work was cancelled, from another thread or by a callback."""
 
