@@ -161,7 +161,7 @@ def _write(writer: gguf.GGUFWriter, matrices: Sequence[Matrix]) -> None:
 
 def _encode(matrix: Matrix) -> npt.NDArray[Any]:
     # Large values may overflow here, which the check below reports.
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         values = matrix.read()
         encoded = gguf.quantize(np.ascontiguousarray(values), matrix.type)
         if not np.isfinite(gguf.dequantize(encoded, matrix.type)).all():
