@@ -3,6 +3,7 @@
 #include "llama-context.h"
 #include "llama-kv-cache-iswa.h"
 #include "llama-kv-cache.h"
+#include "memory_parts.h"
 
 #include <utility>
 
@@ -26,7 +27,7 @@ lineage_table & lineage_of(llama_context & ctx) {
 }
 
 bool attach_lineage(llama_context & ctx) {
-    llama_memory_t memory = ctx.get_memory();
+    llama_memory_t memory = row_cells(ctx);
     if (auto * cache = dynamic_cast<llama_kv_cache *>(memory)) {
         cache->lineage = &ctx.lineage;
         return true;

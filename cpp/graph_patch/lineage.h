@@ -44,8 +44,8 @@ private:
     std::vector<std::vector<ancestor>> ancestors_;
 };
 
-// The table of a context; attach makes its KV cache use it and returns false where the model has no plain KV cache
-// (recurrent and hybrid models), which cannot share cells this way.
+// The table of a context; attach makes its KV cache use it and returns false where the model's attention layers have no
+// plain KV cache, which alone can share cells this way.
 lineage_table & lineage_of(llama_context & ctx);
 bool attach_lineage(llama_context & ctx);
 

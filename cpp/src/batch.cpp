@@ -14,8 +14,6 @@
 
 namespace alora {
 
-namespace {
-
 struct Row {
     Segment * segment;
     int position;
@@ -24,6 +22,8 @@ struct Row {
     Token token() const { return segment->tokens[static_cast<size_t>(position - segment->start)]; }
     bool wanted() const { return position >= segment->keep_from; }
 };
+
+namespace {
 
 // llama_batch over vectors of ours.
 class LlamaBatch {
@@ -59,6 +59,18 @@ private:
     std::vector<int8_t> outputs_;
 };
 
+// Up to which position a segment's rows can be computed now. A fork waits for the recurrent state of the row before its
+// first, and its origin stops behind that row until the fork has taken it.
+int computable_end(const Segment & segment) {
+    int end = segment.has_state ? segment.length() : segment.start;
+    for (const Segment * child : segment.children) {
+        if (!child->has_state && child->start > segment.computed_end()) {
+            end = std::min(end, child->start);
+        }
+    }
+    return end;
+}
+
 // Queued rows in the order in which they are computed: base rows first, then adapter after adapter, each by position.
 // So a row never comes before one that it attends to, and each adapter's rows lie together in the graph.
 std::vector<Row> queued_rows(const std::vector<Segment *> & segments, std::vector<uint32_t> & group_nodes) {
@@ -66,7 +78,8 @@ std::vector<Row> queued_rows(const std::vector<Segment *> & segments, std::vecto
     std::vector<Row> rows;
     group_nodes = {0};
     for (Segment * segment : segments) {
-        for (int position = segment->start + segment->n_computed; position < segment->length(); ++position) {
+        const int end = computable_end(*segment);
+        for (int position = segment->computed_end(); position < end; ++position) {
             int group = 0;
             if (const Governance * governance = segment->governing(position)) {
                 const graph::row_adapter & adapter = *governance->adapter->handle().rows;
@@ -98,19 +111,25 @@ void commit(llama_context * llama, const std::vector<Row> & rows, int n_vocab) {
     }
 }
 
-void forget(llama_context * llama, const std::vector<Row> & rows) {
+// Undoes what a batch that failed has left in the memory.
+void forget(const Context::State & context, const std::vector<Row> & rows) {
     for (const Row & row : rows) {
-        llama_memory_seq_rm(llama_get_memory(llama), row.segment->seq, row.position, row.position + 1);
+        llama_memory_seq_rm(context.cells, row.segment->seq, row.position, row.position + 1);
+        row.segment->state_lost = context.states != nullptr;
     }
 }
 
-int run(llama_context * llama, const std::vector<Row> & rows) {
+int run(const Context::State & context, const std::vector<Row> & rows) {
     LlamaBatch batch(rows);
     take_error("");
     try {
-        return llama_decode(llama, batch.get());
+        const int status = llama_decode(context.llama.get(), batch.get());
+        if (status < 0) {
+            forget(context, rows);
+        }
+        return status;
     } catch (const std::exception & error) {
-        forget(llama, rows);
+        forget(context, rows);
         throw BackendError(std::string("computing a batch failed: ") + error.what());
     }
 }
@@ -120,7 +139,17 @@ int run(llama_context * llama, const std::vector<Row> & rows) {
 void Context::State::decode() {
     check_open();
     std::vector<uint32_t> group_nodes;
-    const std::vector<Row> rows = queued_rows(segments, group_nodes);
+    std::vector<Row> rows = queued_rows(segments, group_nodes);
+    while (!rows.empty()) {
+        compute(rows, group_nodes);
+        for (Segment * segment : segments) {
+            take_state(*segment);
+        }
+        rows = queued_rows(segments, group_nodes);
+    }
+}
+
+void Context::State::compute(const std::vector<Row> & rows, const std::vector<uint32_t> & group_nodes) {
     size_t next = 0;
     while (next < rows.size()) {
         std::vector<Row> batch;
@@ -138,10 +167,14 @@ void Context::State::decode() {
             n_nodes += more_nodes;
             batch.push_back(row);
         }
-        const int status = cancelled ? 2 : run(llama.get(), batch);
+        const int status = asked_to_stop() ? 2 : run(*this, batch);
         if (status == 2) {
             cancelled = false;
-            throw Cancelled("decoding was cancelled with " + std::to_string(rows.size() - next + batch.size()) +
+            int n_queued = 0;
+            for (const Segment * segment : segments) {
+                n_queued += segment->n_queued();
+            }
+            throw Cancelled("decoding was cancelled with " + std::to_string(n_queued) +
                             " rows queued; decode again to go on, or close the branches");
         }
         if (status == 1) {

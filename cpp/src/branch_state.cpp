@@ -71,17 +71,21 @@ private:
 };
 
 // A branch's rows, its ancestors' among them, as sequence 0: llama.cpp writes that one's cells alone so that it can
-// read them again (n_seq_max is 1). No KV is moved; whose sequence that is steps aside meanwhile.
+// read them again (n_seq_max is 1 but in hybrid models). No KV is moved; whose sequence that is steps aside meanwhile.
 class Gathered {
 public:
     Gathered(Context::State & context, const Segment & last)
         : memory_(llama_get_memory(context.llama.get())), aside_(context.open_segment()) {
         move(0, aside_->seq);
+        const auto now = [&](const Segment & segment) { return segment.seq == 0 ? aside_->seq : segment.seq; };
         int end = last.length();
         for (const Segment * from = &last; from != nullptr; from = from->parent.get()) {
             // Rows that a fork does not share belong to others.
-            llama_memory_seq_cp(memory_, from->seq == 0 ? aside_->seq : from->seq, 0, from->start, end);
+            llama_memory_seq_cp(context.cells, now(*from), 0, from->start, end);
             end = from->start;
+        }
+        if (context.states != nullptr) {
+            llama_memory_seq_cp(context.states, now(last), 0, -1, -1);
         }
     }
     ~Gathered() {
@@ -229,6 +233,11 @@ void Branch::drop(int begin, int end) {
     }
     if (begin == end) {
         return;
+    }
+    if (handle_->context->states != nullptr) {
+        throw BackendError("architecture '" + handle_->context->model->architecture() +
+                           "' keeps a state that cannot forget single rows; append the remaining tokens to a new "
+                           "branch");
     }
     const bool moves = end < segment.length();
     if (moves) {

@@ -5,6 +5,7 @@
 #include "context_state.hpp"
 #include "lineage.h"
 #include "log.hpp"
+#include "memory_parts.h"
 #include "model_handle.hpp"
 #include "row_lora.h"
 #include "threads.hpp"
@@ -23,6 +24,13 @@ namespace {
 constexpr int cell_padding = 256;
 // Wanted logits take n_vocab floats each in the compute buffer: enough for one row of each of 64 branches.
 constexpr int n_outputs_limit = 64;
+// llama.cpp's LLAMA_MAX_SEQ.
+constexpr int n_sequences_limit = 256;
+constexpr int n_branches_default = 64;
+// Tens of megabytes each in a model of three billion weights.
+constexpr int n_branches_recurrent = 16;
+// Room for closed segments that forks share, and for those of labels that are being scored.
+constexpr int n_inner_sequences = 8;
 constexpr auto interrupt_interval = std::chrono::milliseconds(50);
 
 ggml_type kv_type_of(const std::string & name) {
@@ -60,27 +68,34 @@ void check_range(const char * name, int value, int low, int high) {
     }
 }
 
-// Called from C between the operations of a graph: nothing may be thrown out of it.
-bool asked_to_stop(void * data) noexcept {
-    auto & state = *static_cast<Context::State *>(data);
-    const auto now = std::chrono::steady_clock::now();
-    if (state.interrupt && now - state.interrupt_asked > interrupt_interval) {
-        state.interrupt_asked = now;
-        try {
-            state.cancelled = state.cancelled || state.interrupt();
-        } catch (...) {
-            state.cancelled = true;
-        }
-    }
-    return state.cancelled;
+// Called from C between the operations of a graph.
+bool abort_asked(void * data) noexcept {
+    return static_cast<Context::State *>(data)->asked_to_stop();
 }
 
 } // namespace
+
+bool Context::State::asked_to_stop() noexcept {
+    const auto now = std::chrono::steady_clock::now();
+    if (interrupt && now - interrupt_asked > interrupt_interval) {
+        interrupt_asked = now;
+        try {
+            cancelled = cancelled || interrupt();
+        } catch (...) {
+            cancelled = true;
+        }
+    }
+    return cancelled;
+}
 
 Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     : model(std::move(of)), options(std::move(asked)) {
     constexpr int n_ctx_limit = 1 << 26;
     check_range("n_ctx", options.n_ctx, 0, n_ctx_limit);
+    const bool recurrent = llama_model_is_hybrid(model->handle().model.get());
+    if (options.n_branches == 0) {
+        options.n_branches = recurrent ? n_branches_recurrent : n_branches_default;
+    }
     check_range("n_branches", options.n_branches, 1, 255);
     check_range("n_ubatch", options.n_ubatch, 1, 1 << 16);
     check_range("n_threads", options.n_threads, 0, GGML_MAX_N_THREADS);
@@ -95,7 +110,9 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     params.n_batch = static_cast<uint32_t>(options.n_ubatch);
     params.n_ubatch = params.n_batch;
     params.n_outputs_max = static_cast<uint32_t>(n_outputs_max);
-    params.n_seq_max = 1; // with a unified cache this bounds the buffers, not the sequences
+    // With a unified cache this bounds the buffers, not the sequences, except those that keep a recurrent state.
+    n_sequences = recurrent ? std::min(n_sequences_limit, options.n_branches + n_inner_sequences) : n_sequences_limit;
+    params.n_seq_max = recurrent ? static_cast<uint32_t>(n_sequences) : 1;
     params.kv_unified = true;
     params.swa_full = true;
     params.n_threads = options.n_threads;
@@ -104,7 +121,8 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     params.type_v = params.type_k;
     params.flash_attn_type = flash_attention_of(options.flash_attention);
     params.no_perf = true;
-    params.abort_callback = asked_to_stop;
+    // A batch that is broken off leaves recurrent states that belong to no row.
+    params.abort_callback = recurrent ? nullptr : abort_asked;
     params.abort_callback_data = this;
 
     ggml_threadpool_params pool = ggml_threadpool_params_default(options.n_threads);
@@ -122,6 +140,8 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     if (!graph::attach_lineage(*llama)) {
         throw BackendError("architecture '" + model->architecture() + "' has a memory that branches cannot share yet");
     }
+    cells = graph::row_cells(*llama);
+    states = graph::recurrent_states(*llama);
     spare_nodes = graph::spare_nodes(*model->handle().model);
 }
 
@@ -131,7 +151,7 @@ void Context::State::turn_keys() {
     take_error("");
     const bool turned = graph::turn_keys(*llama);
     const std::string error = take_error(""); // llama.cpp only logs some failures
-    llama_set_abort_callback(llama.get(), asked_to_stop, this);
+    llama_set_abort_callback(llama.get(), abort_asked, this);
     if (!turned || !error.empty()) {
         throw BackendError("moving rows failed: " + error + "; close the branch");
     }
@@ -192,6 +212,8 @@ void Context::set_interrupt(std::function<bool()> interrupt) {
 
 void Context::close() {
     const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->cells = nullptr;
+    state_->states = nullptr;
     state_->llama.reset();
     state_->threads.reset();
 }

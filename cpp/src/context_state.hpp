@@ -24,6 +24,8 @@ struct ThreadpoolDeleter {
     void operator()(ggml_threadpool * pool) const { ggml_threadpool_free(pool); }
 };
 
+struct Row; // batch.cpp's: one queued row
+
 // Locks are taken by the public classes; every function here expects the caller to hold `mutex`.
 struct Context::State : std::enable_shared_from_this<Context::State> {
     State(std::shared_ptr<const Model> of, ContextOptions asked);
@@ -41,6 +43,8 @@ struct Context::State : std::enable_shared_from_this<Context::State> {
 
     // Computes all queued rows.
     void decode();
+    // Whether cancel() was called, or the interrupt says so now.
+    bool asked_to_stop() noexcept;
     // Turns the keys of rows that were moved; nothing breaks it off.
     void turn_keys();
 
@@ -55,17 +59,23 @@ struct Context::State : std::enable_shared_from_this<Context::State> {
     int n_open = 0;
     uint32_t spare_nodes = 0;
     int n_outputs_max = 0;
+    int n_sequences = 0; // llama.cpp's, one for each segment
 
     // In this order: the context goes before the threads it computes on.
     std::unique_ptr<ggml_threadpool, ThreadpoolDeleter> threads;
     std::unique_ptr<llama_context, LlamaContextDeleter> llama;
+    llama_memory_t cells = nullptr;  // the context's KV cells
+    llama_memory_t states = nullptr; // and what its recurrent layers keep; none in most models
 
 private:
+    void compute(const std::vector<Row> & rows, const std::vector<uint32_t> & group_nodes);
     std::shared_ptr<Segment> make_segment(std::shared_ptr<Segment> parent, int start);
     void release(Segment & segment);
     void trim(Segment & segment);
     void absorb_parent(Segment & segment);
     void update_lineage(Segment & segment);
+    bool can_fork(const Segment & origin, int at) const;
+    void take_state(Segment & segment);
 };
 
 } // namespace alora

@@ -90,9 +90,9 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
     if (llama_model_has_encoder(handle->model.get()) || !llama_model_has_decoder(handle->model.get())) {
         throw ModelLoadError(path + ": architecture '" + handle->architecture + "' is no decoder-only language model");
     }
-    if (llama_model_is_recurrent(handle->model.get()) || llama_model_is_hybrid(handle->model.get())) {
+    if (llama_model_is_recurrent(handle->model.get())) {
         throw ModelLoadError(path + ": architecture '" + handle->architecture +
-                             "' keeps a recurrent state, which branches cannot share; expected attention layers only");
+                             "' has recurrent layers alone; expected attention layers, or some of each");
     }
     std::map<std::string, Token> & control_tokens = handle->control_tokens;
     std::shared_ptr<const Model> model(new Model(std::move(handle)));

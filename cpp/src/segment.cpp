@@ -11,17 +11,6 @@
 
 namespace alora {
 
-namespace {
-
-// llama.cpp's limit on sequences (LLAMA_MAX_SEQ).
-constexpr int n_sequences = 256;
-
-llama_memory_t memory_of(const std::unique_ptr<llama_context, LlamaContextDeleter> & llama) {
-    return llama_get_memory(llama.get());
-}
-
-} // namespace
-
 void Context::State::check_open() const {
     if (!llama) {
         throw ClosedError("the context is closed; make a new one");
@@ -90,7 +79,16 @@ std::shared_ptr<Segment> Context::State::fork_segment(const std::shared_ptr<Segm
     while (origin && at <= origin->start) {
         origin = origin->parent;
     }
+    if (origin && !can_fork(*origin, at)) {
+        throw PositionError("cannot fork at position " + std::to_string(at) + ": architecture '" +
+                            model->architecture() + "' keeps a state of a branch's last row alone (position " +
+                            std::to_string(origin->computed_end() - 1) +
+                            " there) and cannot go back; fork where a branch ends, or append the tokens before that "
+                            "position to a new branch");
+    }
     auto segment = make_segment(origin, at);
+    segment->has_state = states == nullptr || !origin;
+    take_state(*segment);
     if (origin) {
         if (origin->governance && at > origin->governance->first) {
             govern(*segment, *origin->governance);
@@ -103,6 +101,34 @@ std::shared_ptr<Segment> Context::State::fork_segment(const std::shared_ptr<Segm
     }
     update_lineage(*segment);
     return segment;
+}
+
+// Whether recurrent layers have, or will have, the state of the row before `at`, the origin's last shared one.
+bool Context::State::can_fork(const Segment & origin, int at) const {
+    return states == nullptr || origin.computed_end() <= at ||
+           std::any_of(origin.children.begin(), origin.children.end(), [&](const Segment * child) {
+               return child->start == at && child->n_computed == 0 && child->has_state;
+           });
+}
+
+// Gives a fork the recurrent state of its origin's last shared row, once that is computed: from the origin, or where
+// that has gone on, from another fork that has not.
+void Context::State::take_state(Segment & segment) {
+    if (segment.has_state) {
+        return;
+    }
+    const Segment & origin = *segment.parent;
+    const Segment * from = origin.has_state && origin.computed_end() == segment.start ? &origin : nullptr;
+    for (const Segment * fork : origin.children) {
+        if (from == nullptr && fork->start == segment.start && fork->n_computed == 0 && fork->has_state) {
+            from = fork;
+        }
+    }
+    if (from != nullptr) {
+        llama_memory_seq_cp(states, from->seq, segment.seq, -1, -1);
+        segment.has_state = true;
+        segment.state_lost = from->state_lost;
+    }
 }
 
 void Context::State::update_lineage(Segment & segment) {
@@ -126,6 +152,10 @@ void Context::State::govern(Segment & segment, Governance governance) {
 
 void Context::State::queue(Segment & segment, const std::vector<Token> & tokens, int n_logits) {
     check_open();
+    if (segment.state_lost) {
+        throw BackendError("a batch with rows of this branch failed half-way and spoiled its recurrent state; close "
+                           "the branch");
+    }
     model->check_tokens(tokens);
     if (tokens.empty()) {
         return;
@@ -177,7 +207,7 @@ void Context::State::trim(Segment & segment) {
     segment.tokens.resize(static_cast<size_t>(end - segment.start));
     segment.n_computed = std::min(segment.n_computed, end - segment.start);
     if (llama) {
-        llama_memory_seq_rm(memory_of(llama), segment.seq, end, -1);
+        llama_memory_seq_rm(cells, segment.seq, end, -1);
     }
 }
 
@@ -186,8 +216,16 @@ void Context::State::trim(Segment & segment) {
 void Context::State::absorb_parent(Segment & segment) {
     const std::shared_ptr<Segment> parent = segment.parent;
     if (llama) {
-        llama_memory_seq_cp(memory_of(llama), parent->seq, segment.seq, parent->start, segment.start);
-        llama_memory_seq_rm(memory_of(llama), parent->seq, -1, -1);
+        llama_memory_seq_cp(cells, parent->seq, segment.seq, parent->start, segment.start);
+        llama_memory_seq_rm(cells, parent->seq, -1, -1);
+    }
+    if (states != nullptr) {
+        if (!segment.has_state) {
+            llama_memory_seq_cp(states, parent->seq, segment.seq, -1, -1);
+            segment.has_state = parent->has_state;
+            segment.state_lost = parent->state_lost;
+        }
+        llama_memory_seq_rm(states, parent->seq, -1, -1);
     }
     segment.tokens.insert(segment.tokens.begin(), parent->tokens.begin(), parent->tokens.end());
     segment.n_computed += parent->n_computed;
@@ -210,7 +248,7 @@ void Context::State::absorb_parent(Segment & segment) {
 void Context::State::release(Segment & segment) {
     segments.erase(std::remove(segments.begin(), segments.end(), &segment), segments.end());
     if (llama) {
-        llama_memory_seq_rm(memory_of(llama), segment.seq, -1, -1);
+        llama_memory_seq_rm(llama_get_memory(llama.get()), segment.seq, -1, -1);
         graph::row_table_of(*llama).release(segment.seq);
         graph::lineage_of(*llama).release(segment.seq);
     }

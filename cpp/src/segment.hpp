@@ -29,10 +29,15 @@ struct Segment {
     std::map<int, std::shared_ptr<const std::vector<float>>> logits; // by position
     std::optional<Governance> governance;
     bool open = true; // a branch holds it
-    int n_drops = 0;  // how often rows were taken out
+    // In models with recurrent layers: whether it has their state of the row before its next one, and whether a batch
+    // that failed half-way has spoiled that.
+    bool has_state = true;
+    bool state_lost = false;
+    int n_drops = 0; // how often rows were taken out
     std::vector<Segment *> children;
 
     int length() const { return start + static_cast<int>(tokens.size()); }
+    int computed_end() const { return start + n_computed; } // position of its first row that is not computed
     int n_queued() const { return static_cast<int>(tokens.size()) - n_computed; }
     // Who governs the row at this position; none: base weights alone.
     const Governance * governing(int position) const {
