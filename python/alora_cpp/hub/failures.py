@@ -49,9 +49,12 @@ def hub_errors(repo: str, revision: str | None = None) -> Iterator[None]:
         yield
     except OfflineModeIsEnabled:
         raise UnreachableError("offline mode is on (HF_HUB_OFFLINE)") from None
+    except LocalEntryNotFoundError as error:
+        raise UnreachableError(f"{constants.ENDPOINT} cannot be reached ({_line(error.__cause__ or error)})") from error
     except EntryNotFoundError as error:
         raise HubError(
-            f"{repo} at revision {revision} lacks a file that it lists: {_line(error)}; try again"
+            f"{repo} at revision {revision} lists a file that {constants.ENDPOINT} does not have: {_line(error)}; "
+            "run the same again later"
         ) from error
     except HfHubHTTPError as error:
         raise _of_status(error, repo, revision) from error

@@ -14,16 +14,17 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from huggingface_hub import hf_hub_url
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from alora_cpp.errors import HubError
 
+from .client import build_hf_headers, get_session, hf_raise_for_status
 from .failures import hub_errors
 from .repository import Repository
 from .transfer import download
 
 Kind = Literal["alora", "lora"]
 
+_KINDS: dict[str, Kind] = {"alora": "alora", "lora": "lora"}
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # What belongs to an adapter beside its weights: how to ask it, its chat template, its licence.
 _COMPANIONS = ("io.yaml", "README.md", "chat_template.jinja", "tokenizer_config.json")
@@ -76,15 +77,21 @@ def _peft_offers(repository: Repository) -> Iterator[Offer]:
         folder, _, name = path.rpartition("/")
         if name != _CONFIG:
             continue
-        task, kind, base = _library_layout(folder) or (None, None, None)
-        if kind is None:
-            config = _read_config(repository, path)
-            base = str(config.get("base_model_name_or_path") or "") or None
-            activated = config.get("alora_invocation_tokens") or config.get("invocation_string")
-            kind = "alora" if activated else "lora"
-        own_name = PurePosixPath(folder or repository.name).name
         files = _present(repository, folder, (_CONFIG, _WEIGHTS, *_COMPANIONS))
-        yield _offer(repository, task or own_name, kind, base, folder, files, in_library=task is not None)
+        if layout := _library_layout(folder):
+            yield _offer(repository, *layout, folder, files, in_library=True)
+            continue
+        config = _read_config(repository, path)
+        activated = config.get("alora_invocation_tokens") or config.get("invocation_string")
+        yield _offer(
+            repository,
+            PurePosixPath(folder or repository.name).name,
+            "alora" if activated else "lora",
+            str(config.get("base_model_name_or_path") or "") or None,
+            folder,
+            files,
+            in_library=False,
+        )
 
 
 def _gguf_offers(repository: Repository) -> Iterator[Offer]:
@@ -95,9 +102,8 @@ def _gguf_offers(repository: Repository) -> Iterator[Offer]:
         folders.setdefault(path.rpartition("/")[0], []).append(path)
     for folder, group in folders.items():
         best = min(group, key=_rank_of_type)
-        task, kind, base = in_library[best]
         files = (best, *_present(repository, folder, _COMPANIONS))
-        yield _offer(repository, task, kind, base, best, files, in_library=True)
+        yield _offer(repository, *in_library[best], best, files, in_library=True)
     others = [path for path in paths if path not in in_library]
     with ThreadPoolExecutor(max_workers=8) as pool:
         for path, keys in zip(others, pool.map(lambda path: _read_head(repository, path), others), strict=True):
@@ -107,10 +113,15 @@ def _gguf_offers(repository: Repository) -> Iterator[Offer]:
             folder = path.rpartition("/")[0]
             beside = f"{stem}.io.yaml"
             files = (path, *((beside,) if beside in repository.files else _present(repository, folder, ("io.yaml",))))
-            kind = "alora" if "adapter.alora.invocation_tokens" in keys else "lora"
-            name = keys.get("general.name") or PurePosixPath(stem).name
-            base = keys.get("general.base_model.0.name")
-            yield _offer(repository, name, kind, base, path, files, in_library=False)
+            yield _offer(
+                repository,
+                keys.get("general.name") or PurePosixPath(stem).name,
+                "alora" if "adapter.alora.invocation_tokens" in keys else "lora",
+                keys.get("general.base_model.0.name"),
+                path,
+                files,
+                in_library=False,
+            )
 
 
 def _offer(
@@ -132,8 +143,8 @@ def _library_layout(folder: str) -> tuple[str, Kind, str] | None:
     if len(parts) < 3:
         return None
     for kind_at, base_at in ((1, 2), (2, 1)):
-        kind = parts[kind_at].lower()
-        if kind == "alora" or kind == "lora":
+        kind = _KINDS.get(parts[kind_at].lower())
+        if kind is not None:
             return parts[0], kind, parts[base_at]
     return None
 
@@ -175,6 +186,7 @@ def _read_head(repository: Repository, path: str) -> dict[str, Any]:
             hf_raise_for_status(response)
             data = response.content
     try:
-        return read_first_keys(data)
+        keys: dict[str, Any] = read_first_keys(data)
     except ValueError as error:
         raise HubError(f"{path} of {repository.name} is no GGUF file: {error}; tell the repository's owner") from None
+    return keys

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, constants
-from huggingface_hub.file_download import repo_folder_name
 
 from alora_cpp.errors import HubError
 
+from .client import repo_folder_name
 from .failures import UnreachableError, hub_errors
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -16,11 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import constants, hf_hub_download, hf_hub_url
-from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
 from alora_cpp.errors import Cancelled, HubError
 
+from .client import WeakFileLock, build_hf_headers, http_get
 from .failures import NETWORK_FAILURES, UnreachableError, hub_errors
 from .repository import RemoteFile, Repository
 
@@ -148,7 +147,7 @@ class _Counted(io.BufferedWriter):
     """A file that is added to, and tells its size at each write."""
 
     def __init__(self, path: Path, advanced: Callable[[int], None]) -> None:
-        super().__init__(io.FileIO(path, "ab"))  # type: ignore[arg-type]
+        super().__init__(io.FileIO(path, "ab"))
         self._advanced = advanced
 
     def write(self, data: Any) -> int:
