@@ -5,22 +5,20 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from os import PathLike, fspath
-from pathlib import Path
+from os import PathLike
 from types import TracebackType
 from typing import Any
 
-from alora_cpp import _core
+from alora_cpp import _core, finding
 from alora_cpp.adapter import Adapter
+from alora_cpp.bundled_model import BUNDLED as BUNDLED
 from alora_cpp.chat import Chat, OnFull, chat_file
 from alora_cpp.chat_template import ChatTemplate
 from alora_cpp.context import Context
-from alora_cpp.errors import AdapterError, AdapterNotFoundError, ArgumentError
+from alora_cpp.errors import AdapterNotFoundError, ArgumentError
 from alora_cpp.intrinsic import Activation, Compat, Intrinsic, find_io_config
 from alora_cpp.io import canonical_name
 from alora_cpp.loaded_model import LoadedModel
-
-BUNDLED = Path(__file__).parent / "bundled" / "alora-tiny.gguf"
 
 
 class Model(LoadedModel):
@@ -49,6 +47,37 @@ class Model(LoadedModel):
         self._intrinsics: dict[str, Intrinsic] = {}
 
     @classmethod
+    def from_pretrained(
+        cls,
+        repo: str,
+        filename_pattern: str | None = None,
+        *,
+        revision: str | None = None,
+        n_gpu_layers: int = -1,
+        progress: Callable[[float], bool] | None = None,
+    ) -> Model:
+        """Loads a model from the Hugging Face hub; it is downloaded to the hub's own cache unless it is there.
+
+        Args:
+            repo: `org/repo`, or `org/repo:QUANTIZATION`.
+            filename_pattern: Which of its files, such as `*Q4_K_M.gguf`; if neither says which, the only one, else
+                Q4_K_M.
+            revision: A branch, tag or commit; the newest of the main branch if not given.
+            n_gpu_layers: As for `Model`.
+            progress: Told the fraction downloaded, then the fraction loaded; returning False cancels.
+
+        Raises:
+            ArgumentError: `repo` is malformed.
+            HubError: There is no such file, it may not be read, or it is not what the hub says it is.
+            ModelLoadError: It is of a kind that cannot be run.
+            Cancelled: `progress` said so.
+        """
+        from alora_cpp.hub import download_model
+
+        path = download_model(repo, filename_pattern, revision=revision, progress=progress)
+        return cls(path, n_gpu_layers=n_gpu_layers, progress=progress)
+
+    @classmethod
     def bundled(cls) -> Model:
         """The small model that comes with the package, with its intrinsics loaded."""
         model = cls(BUNDLED)
@@ -60,7 +89,7 @@ class Model(LoadedModel):
         self,
         *,
         n_ctx: int | None = None,
-        n_branches: int = 64,
+        n_branches: int | None = None,
         n_ubatch: int = 512,
         n_threads: int = 0,
         kv_type: str = "f16",
@@ -70,7 +99,8 @@ class Model(LoadedModel):
 
         Args:
             n_ctx: KV cells that all its branches share; if not given, what the model was trained for, at most 8192.
-            n_branches: Branches open at a time, at most 255.
+            n_branches: Branches open at a time, at most 255; if not given, 64, or 16 for a model with recurrent layers,
+                which keep a state for each branch (tens of megabytes in a model of three billion weights).
             n_ubatch: Rows computed at a time.
             n_threads: 0: one for each physical core.
             kv_type: f32, f16, bf16 or q8_0.
@@ -81,14 +111,10 @@ class Model(LoadedModel):
             BackendError: The buffers cannot be had.
             ClosedError: The model is closed.
         """
-        if n_ctx is None:
-            n_ctx = min(self.n_ctx_train, 8192)
-        elif n_ctx < 1:
-            raise ArgumentError(f"n_ctx is {n_ctx}, expected 1 or more")
         core = _core.Context.create(
             self._core,
-            n_ctx=n_ctx,
-            n_branches=n_branches,
+            n_ctx=_given("n_ctx", n_ctx) or min(self.n_ctx_train, 8192),
+            n_branches=_given("n_branches", n_branches),
             n_ubatch=n_ubatch,
             n_threads=n_threads,
             kv_type=kv_type,
@@ -98,21 +124,27 @@ class Model(LoadedModel):
         self._contexts.add(context)
         return context
 
-    def load_adapter(self, path: str | PathLike[str]) -> Adapter:
+    def load_adapter(self, source: str | PathLike[str] | finding.Place, *, force: bool = False) -> Adapter:
         """Loads an adapter, checked against this model.
+
+        Args:
+            source: A GGUF file, a PEFT folder, which is converted and kept in the cache, `repo#name` on the hub, a
+                name, which is searched for as `alora_cpp.finding` says, or what that found.
+            force: Whether to load one that was made for another base or vocabulary, if it can be computed at all.
 
         Raises:
             AdapterError: The file is missing, broken or of a kind that cannot be run.
             AdapterMismatchError: It was made for another base model.
+            AdapterNotFoundError: Nothing of that name was found that fits.
+            ConversionError: The folder cannot be converted.
         """
-        if Path(path).is_dir():
-            raise AdapterError(f"{path} is a folder; convert it first: alora-cli convert {path} --outfile NAME.gguf")
-        return Adapter(_core.Adapter.load(self._core, fspath(path)))
+        return finding.locate(self, source, force=force).load(self)
 
     def load_intrinsic(
         self,
-        path: str | PathLike[str],
+        source: str | PathLike[str] | finding.Place,
         *,
+        force: bool = False,
         name: str | None = None,
         io_yaml: str | PathLike[str] | None = None,
         invocation: str | Sequence[int] | None = None,
@@ -122,8 +154,9 @@ class Model(LoadedModel):
         """Loads an adapter and how to ask it, and makes it known to chats of this model.
 
         Args:
-            path: The adapter's GGUF file.
-            name: What to call it; the adapter's own name if not given.
+            source: The adapter, as for `load_adapter`: `load_intrinsic("safety")` searches for it.
+            force: As there.
+            name: What to call it; if not given, the name it was found by, else the adapter's own.
             io_yaml: A file that says how to ask it; if not given, `<stem>.io.yaml` or `io.yaml` beside the adapter,
                 else what the adapter's file holds, else its answer is free text.
             invocation: What calls it instead of its own invocation: text, with control tokens, or tokens. Empty: it
@@ -135,17 +168,19 @@ class Model(LoadedModel):
 
         Raises:
             AdapterError: As for `load_adapter`, or its `io.yaml` cannot be understood.
+            ConversionError: As for `load_adapter`.
             ArgumentError: An option is outside what it may be.
             OSError: The `io_yaml` given cannot be read.
         """
-        adapter = self.load_adapter(path)
+        place = finding.locate(self, source, force=force)
+        adapter = place.load(self)
         if isinstance(invocation, str):
             invocation = self.tokenize(invocation, parse_special=True)
         intrinsic = Intrinsic(
             adapter,
             find_io_config(adapter, io_yaml),
             self,
-            name=name,
+            name=name or place.name,
             invocation=invocation,
             activation=activation,
             compat=compat,
@@ -171,8 +206,8 @@ class Model(LoadedModel):
         if found is None:
             known = ", ".join(sorted(self._intrinsics)) or "none"
             raise AdapterNotFoundError(
-                f"no intrinsic '{name}' is loaded; there are: {known}; load it with load_intrinsic(path), "
-                "on the command line with --adapter NAME=PATH"
+                f"no intrinsic '{name}' is loaded; there are: {known}; load it with load_intrinsic, "
+                "which also searches for names, on the command line with --adapter NAME=PATH"
             )
         return found
 
@@ -287,3 +322,10 @@ class Model(LoadedModel):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _given(name: str, value: int | None) -> int:
+    """An option's value; 0 where it is left to the default."""
+    if value is not None and value < 1:
+        raise ArgumentError(f"{name} is {value}, expected 1 or more")
+    return value or 0

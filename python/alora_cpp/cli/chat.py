@@ -17,6 +17,7 @@ from alora_cpp.chat.transcript import as_document
 from alora_cpp.cli import options, terminal
 from alora_cpp.cli.conversations import read_documents
 from alora_cpp.errors import AloraError, ArgumentError
+from alora_cpp.finding import candidates
 from alora_cpp.io import canonical_name
 from alora_cpp.model import Model
 from alora_cpp.verdict import Verdict
@@ -33,9 +34,9 @@ def add_parser(commands: Any) -> None:
         description="Talk with a model at a terminal, or with a message a line from a pipe. Intrinsics that judge "
         "questions are asked after your turn, all others after the reply. /help lists the commands.",
     )
-    parser.add_argument("model", metavar="MODEL", help="a GGUF file, or 'bundled'")
+    parser.add_argument("model", metavar="MODEL", help=options.MODEL_HELP)
     parser.add_argument(
-        "--intrinsic", metavar="NAME[,NAME]", type=options.names, help="which to ask (default: all loaded)"
+        "--intrinsic", metavar="NAME[,NAME]", type=options.names, help="which to ask (default: all that are found)"
     )
     options.add_conversation_options(parser)
     parser.add_argument(
@@ -56,14 +57,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     options.show_log(arguments)
     documents = _documents(arguments.documents)
-    with options.load_model(arguments.model, arguments) as model:
-        for name, path in arguments.adapter:
-            model.load_intrinsic(path, name=name)
+    with options.load_model(arguments.model, n_gpu_layers=arguments.gpu_layers) as model:
+        options.load_intrinsics(model, [*(arguments.intrinsic or ()), *arguments.guard], arguments)
+        if arguments.intrinsic is None:
+            _load_found(model)
         session = Session(model, arguments, documents)
         try:
             return session.run()
         finally:
             session.chat.close()
+
+
+def _load_found(model: Model) -> None:
+    """Loads every intrinsic that is found for the model, except those that were given."""
+    known = {canonical_name(name) for name in model.intrinsics}
+    for candidate in candidates(model):
+        if candidate.taken and canonical_name(candidate.name) not in known:
+            known.add(canonical_name(candidate.name))
+            try:
+                model.load_intrinsic(candidate.place)
+            except AloraError as error:
+                note(f"alora-cli: {candidate.name} is left out: {' '.join(str(error).split())}")
 
 
 class _ChatOptions(TypedDict):
@@ -77,8 +91,6 @@ class Session:
 
     def __init__(self, model: Model, arguments: argparse.Namespace, documents: Sequence[dict[str, Any]]) -> None:
         names = arguments.intrinsic or sorted(model.intrinsics)
-        for name in names:
-            model.intrinsic(name)
         parse_guards(arguments.guard, model.intrinsic)
         self.after_question = [name for name in names if _is_about_questions(name)]
         self.after_reply = [name for name in names if not _is_about_questions(name)]
@@ -215,6 +227,7 @@ class Session:
         """Asks an intrinsic, about the first messages or all of them."""
         if at is not None and not at.isdecimal():
             raise ArgumentError(f"AT is {at!r}, expected a number of messages")
+        options.find_intrinsic(self._model, name, self._arguments)
         self._judge([name], None if at is None else int(at))
 
     def add_documents(self, *files: str) -> None:

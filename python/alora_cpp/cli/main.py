@@ -10,10 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from alora_cpp.cli import chat, convert, demo, run, show
+from alora_cpp.cli import chat, convert, demo, pull, run, show
+from alora_cpp.cli import list as list_adapters
 from alora_cpp.errors import AloraError
 
-COMMANDS = (run, chat, demo, show, convert)
+COMMANDS = (run, chat, demo, pull, list_adapters, show, convert)
 
 
 def parser() -> argparse.ArgumentParser:

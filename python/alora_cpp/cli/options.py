@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
+from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.cli.terminal import Progress
+from alora_cpp.errors import AdapterNotFoundError
 from alora_cpp.log import set_log_sink
 from alora_cpp.model import Model
+
+MODEL_HELP = "a GGUF file, 'bundled', or REPO[:QUANTIZATION] on the Hugging Face hub"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +35,10 @@ def add_conversation_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=named_value,
-        help="an intrinsic's adapter file (repeatable)",
+        help="an intrinsic's adapter: a GGUF file, a PEFT folder, or REPO#NAME on the hub (repeatable)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="use adapters that were made for another base, if they can be computed"
     )
     parser.add_argument(
         "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
@@ -67,9 +76,49 @@ def show_log(arguments: argparse.Namespace) -> None:
         set_log_sink(write)
 
 
-def load_model(name: str, arguments: argparse.Namespace) -> Model:
-    """The model of that name: `bundled`, or a GGUF file."""
-    if name == "bundled":
-        return Model.bundled()
+def load_model(name: str, *, n_gpu_layers: int) -> Model:
+    """The model of that name: `bundled`, a GGUF file, or one on the hub, which is downloaded unless that was done.
+
+    Raises:
+        AloraError: It cannot be had or loaded.
+    """
+    path = _model_path(name)
     with Progress(f"loading {name}") as progress:
-        return Model(name, n_gpu_layers=arguments.gpu_layers, progress=progress.update)
+        return Model(path, n_gpu_layers=n_gpu_layers, progress=progress.update)
+
+
+def _model_path(name: str) -> Path:
+    if name == "bundled":
+        return BUNDLED
+    path = Path(name)
+    if not path.exists():
+        from alora_cpp.hub import download_model, is_reference
+
+        if is_reference(name):
+            return download_model(name)
+    return path
+
+
+def load_intrinsics(model: Model, asked: Iterable[str], arguments: argparse.Namespace) -> None:
+    """Loads the adapters that were given, and finds those that are asked for besides.
+
+    Raises:
+        AloraError: One given cannot be loaded, or one asked for is not found.
+    """
+    for name, source in arguments.adapter:
+        model.load_intrinsic(source, name=name, force=arguments.force)
+    for name in asked:
+        find_intrinsic(model, name, arguments)
+
+
+def find_intrinsic(model: Model, name: str, arguments: argparse.Namespace) -> None:
+    """Loads an intrinsic by its name, unless it is loaded already.
+
+    Raises:
+        AloraError: It is not found, or cannot be loaded.
+    """
+    try:
+        model.intrinsic(name)
+    except AdapterNotFoundError:
+        with Progress(f"loading {name}"):
+            model.load_intrinsic(name, name=name, force=arguments.force)

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         help="ask intrinsics about a conversation",
         description="Ask intrinsics about a conversation: it is read once, and all of them are asked in one pass.",
     )
-    parser.add_argument("model", metavar="MODEL", help="a GGUF file, or 'bundled'")
+    parser.add_argument("model", metavar="MODEL", help=options.MODEL_HELP)
     parser.add_argument("messages", metavar="MESSAGES", nargs="?", help="JSON or JSON lines file, '-' for stdin")
     parser.add_argument("--prompt", metavar="TEXT", help="a conversation of this one user message")
     parser.add_argument(
@@ -45,9 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     options.show_log(arguments)
     conversations = _conversations(arguments)
     began = time.perf_counter()
-    with options.load_model(arguments.model, arguments) as model:
-        for name, path in arguments.adapter:
-            model.load_intrinsic(path, name=name)
+    with options.load_model(arguments.model, n_gpu_layers=arguments.gpu_layers) as model:
+        options.load_intrinsics(model, arguments.intrinsic, arguments)
         loaded = time.perf_counter() - began
         for conversation in conversations:
             _judge(model, conversation, loaded, arguments)
@@ -69,8 +68,6 @@ def _conversations(arguments: argparse.Namespace) -> list[Conversation]:
 
 def _judge(model: Model, conversation: Conversation, loaded: float, arguments: argparse.Namespace) -> None:
     names = arguments.intrinsic
-    for name in names:
-        model.intrinsic(name)
     with model.chat(
         conversation.messages,
         documents=conversation.documents,

@@ -1,0 +1,146 @@
+"""PEFT folders as GGUF files: converted once for a base, and kept by a digest of all that went into them.
+
+An entry is two files in `converted/` of the cache folder: `<key>.gguf`, and `<key>.json` with the digest that the GGUF
+had when it was written. The key covers the adapter's files, what the base is, and the converter itself, so an entry
+never grows old: whatever changes gives another key. Entries are in f16. Adapters are trained in bf16 or f32: f16 keeps
+every digit of the one (in the range that weights have) and 11 bits of the other, more than a quantized base has, at
+half the memory of f32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from alora_cpp import _core
+from alora_cpp.errors import AdapterMismatchError, ConversionError
+from alora_cpp.file_digest import FileDigest, digest_of, read_digest, write_digest
+
+_OUTTYPE = "f16"
+# A name on the hub, rather than a folder of whoever trained it.
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# All that the converter reads of a folder.
+_INPUTS = ("adapter_config.json", "adapter_model.safetensors", "io.yaml")
+
+
+def as_gguf(path: Path, base: Path, *, name: str | None = None, force: bool = False) -> Path:
+    """An adapter as GGUF: a file as it is, a PEFT folder converted, unless that was done before.
+
+    The digests of the folder's files are kept, too, and taken as they are while a file's size, time and inode stay, so
+    that a second call reads none of the weights. Several processes may do this at the same time.
+
+    Args:
+        path: A GGUF file or a PEFT folder.
+        base: The GGUF of the model that it is to run on.
+        name: The adapter's name in the file; the folder's, if not given.
+        force: Whether to convert an adapter that names another base, too.
+
+    Raises:
+        AdapterMismatchError: The folder names another base.
+        ConversionError: The folder cannot be converted, or the cache cannot be written.
+        ModelLoadError: `base` is no GGUF model.
+    """
+    if not path.is_dir():
+        return path
+    from alora_cpp.convert import convert_adapter
+    from alora_cpp.hub.cache_folder import cache_folder
+
+    if not force:
+        _check_base(path, base)
+    cache = cache_folder() / "converted"
+    name = name or path.resolve().name
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        entry = cache / f"{_key(path, base, name, cache)}.gguf"
+        record = entry.with_suffix(".json")
+        if _is_whole(entry, read_digest(record)):
+            return entry
+        with tempfile.TemporaryDirectory(prefix=".converting-", dir=cache) as scratch:
+            written = convert_adapter(path, Path(scratch) / "adapter.gguf", base=base, outtype=_OUTTYPE, name=name)
+            digest = digest_of(written)
+            written.replace(entry)
+        write_digest(record, digest)
+    except OSError as error:
+        raise ConversionError(
+            f"{path} is to be kept as GGUF in {cache}, which failed: {error}; make room or name another cache folder"
+            f" with HF_HOME, or convert it yourself: alora-cli convert {path} --outfile FILE --base {base}"
+        ) from error
+    return entry
+
+
+def _check_base(folder: Path, base: Path) -> None:
+    """Compares names before the file is written: it will say that it was made for this base, whatever that is."""
+    from alora_cpp.convert.gguf_header import read_header
+    from alora_cpp.convert.peft_config import read_config
+
+    wanted = read_config(folder).base
+    if wanted is None or _HUB_NAME.fullmatch(wanted) is None:
+        return
+    try:
+        found = read_header(base).values.get("general.name")
+    except (OSError, ValueError) as error:
+        raise ConversionError(f"the base {base} cannot be read as GGUF: {error}; download it again") from None
+    names = [base.name.removesuffix(".gguf"), *([found] if isinstance(found, str) else [])]
+    if not _core.names_match(wanted, names):
+        raise AdapterMismatchError(
+            f"{folder} was made for {wanted}, but the model {base} is called {' or '.join(names)}; use an adapter for"
+            " this model, or --force (force=True) if it is the same under another name"
+        )
+
+
+def _is_whole(entry: Path, written: FileDigest | None) -> bool:
+    """Whether an entry is what was written; read only where its size, time or inode are others."""
+    if written is None or not entry.is_file():
+        return False
+    return digest_of(entry, known=written).sha256 == written.sha256
+
+
+def _key(folder: Path, base: Path, name: str, cache: Path) -> str:
+    facts = {
+        "files": {file.name: _known_digest(file, cache) for file in _inputs(folder)},
+        "base": _base_identity(base),
+        "name": name,
+        "outtype": _OUTTYPE,
+        "converter": _converter_digest(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _inputs(folder: Path) -> Iterator[Path]:
+    return (folder / name for name in _INPUTS if (folder / name).is_file())
+
+
+def _known_digest(file: Path, cache: Path) -> str:
+    """The digest of a file, from the record of an earlier call where that still holds."""
+    record = cache / "read" / f"{hashlib.sha256(str(file.absolute()).encode()).hexdigest()}.json"
+    known = read_digest(record)
+    digest = digest_of(file, known=known)
+    if digest != known:
+        record.parent.mkdir(exist_ok=True)
+        write_digest(record, digest)
+    return digest.sha256
+
+
+def _base_identity(base: Path) -> list[str | int | None]:
+    prints = _core.read_fingerprints(str(base))
+    if prints.weights is not None:
+        return [prints.vocabulary, prints.weights]
+    # One file of several has no fingerprint of the weights: then the entry belongs to this very file.
+    status = base.stat()
+    return [prints.vocabulary, str(base.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def _converter_digest() -> str:
+    """A digest of the converter's source: another converter may write another file."""
+    spec = importlib.util.find_spec("alora_cpp.convert")
+    assert spec is not None
+    assert spec.origin is not None
+    digest = hashlib.sha256()
+    for file in sorted(Path(spec.origin).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

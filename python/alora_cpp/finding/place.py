@@ -1,0 +1,112 @@
+"""Where an adapter is, and how it gets from there into a model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from alora_cpp import _core
+from alora_cpp.adapter import Adapter
+from alora_cpp.conversion_cache import as_gguf
+from alora_cpp.errors import AdapterError
+
+if TYPE_CHECKING:
+    from alora_cpp.built_in import BuiltInIntrinsic
+    from alora_cpp.model import Model
+
+Origin = Literal["given", "built in", "beside the model", "pulled", "bundled"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an adapter is.
+
+    Attributes:
+        name: What it is called there; None where its file says so.
+        origin: How it came to be looked at.
+        path: Its GGUF file or PEFT folder; the model's own file, if it is built in.
+        force: Whether to load all that can be computed, made for this base or not.
+        built_in: What is known of it, if it is built in.
+    """
+
+    name: str | None
+    origin: Origin
+    path: Path
+    force: bool = False
+    built_in: BuiltInIntrinsic | None = None
+
+    def check(self, model: Model) -> None:
+        """Checks that it fits, without reading its numbers; a PEFT folder is converted for that.
+
+        Raises:
+            AdapterError: It is missing, broken or of a kind that cannot be run, or made for another base.
+            ConversionError: It is a PEFT folder that cannot be converted.
+        """
+        if self.built_in is not None:
+            self.built_in.load(model)
+            return
+        gguf = self._gguf(model)
+        try:
+            _core.Adapter.check(model._core, fspath(gguf), force=self.force)
+        except AdapterError as error:
+            raise self._told(error, gguf) from None
+
+    def load(self, model: Model) -> Adapter:
+        """Loads it.
+
+        Raises:
+            AdapterError: As for `check`.
+            ConversionError: As for `check`.
+        """
+        if self.built_in is not None:
+            return self.built_in.load(model)
+        gguf = self._gguf(model)
+        try:
+            return Adapter(_core.Adapter.load(model._core, fspath(gguf), force=self.force))
+        except AdapterError as error:
+            raise self._told(error, gguf) from None
+
+    def invocation_tokens(self, model: Model) -> list[int]:
+        """The tokens that call it; empty for an ordinary LoRA. For places that were checked."""
+        if self.built_in is not None:
+            return list(self.built_in.load(model).invocation_tokens)
+        from alora_cpp.convert.gguf_header import read_header
+
+        key = "adapter.alora.invocation_tokens"
+        return list(read_header(self._gguf(model), arrays=[key]).values.get(key, []))
+
+    def _gguf(self, model: Model) -> Path:
+        return as_gguf(self.path, model.path, name=self.name, force=self.force)
+
+    def _told(self, error: AdapterError, gguf: Path) -> AdapterError:
+        """The error, of the folder that the user knows rather than of the file that it was converted to."""
+        return error if gguf == self.path else type(error)(str(error).replace(str(gguf), str(self.path)))
+
+
+def is_name(source: str | PathLike[str]) -> bool:
+    """Whether this is a name to search for: text that is no file, no PEFT folder and nothing that could be a path."""
+    if not isinstance(source, str) or not source or source.endswith(".gguf") or re.search(r"[/\\#]", source):
+        return False
+    return not Path(source).is_file() and not (Path(source) / "adapter_config.json").exists()
+
+
+def given(model: Model, source: str | PathLike[str], *, force: bool = False) -> Place:
+    """The adapter that a user pointed at: a GGUF file, a PEFT folder, or `repo#name` on the hub, downloaded if need be.
+
+    Raises:
+        HubError: The repository cannot be had, or has no such adapter for this model.
+    """
+    if isinstance(source, str) and "#" in source and not Path(source).exists():
+        from alora_cpp.hub import download_adapter
+
+        downloaded = download_adapter(source, base_names=base_names(model))
+        return Place(downloaded.name, "given", downloaded.path, force)
+    return Place(None, "given", Path(source), force)
+
+
+def base_names(model: Model) -> list[str]:
+    """What the model may be called where adapters are published: by its file's metadata, and by the file."""
+    return list(dict.fromkeys([model.name, model.path.name.removesuffix(".gguf")]))
