@@ -146,7 +146,7 @@ def test_first_layer_after_a_drop_is_that_of_a_fresh_context(family: str, kv_typ
 
 def test_first_layer_in_a_quantized_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Turning keys quantizes every cell anew, those of other branches too: they come out as they were."""
-    monkeypatch.setitem(tiny_models._COMMON, "hidden_size", 256)  # heads 64 wide
+    monkeypatch.setitem(tiny_models.COMMON, "hidden_size", 256)  # heads 64 wide
     path = write_gguf(make_model("llama"), folder / "wide.gguf")
     options: dict[str, Any] = {"n_ctx": 256, "n_threads": 1, "kv_type": "q8_0"}
     with Model(path) as model, model.context(**options) as context, model.context(**options) as quiet:
