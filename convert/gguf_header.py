@@ -51,6 +51,7 @@ class GGUFHeader:
         shapes: Shapes by tensor, in numpy's order: [out, in] for a weight.
         types: Number types by tensor, as the file counts them (`gguf.GGMLQuantizationType`).
         offsets: Where each tensor's data begins, in bytes from the file's start.
+        spans: Where each key's type and value begin and end, in bytes from the file's start.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class GGUFHeader:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def read_header(path: Path, *, arrays: Collection[str] = ()) -> GGUFHeader:
@@ -81,7 +83,9 @@ def read_header(path: Path, *, arrays: Collection[str] = ()) -> GGUFHeader:
         n_tensors, n_keys = cursor.u64(), cursor.u64()
         header = GGUFHeader()
         for _ in range(n_keys):
-            _read_value(cursor, header, arrays)
+            key, start = cursor.text(), cursor.position
+            _read_value(key, cursor, header, arrays)
+            header.spans[key] = (start, cursor.position)
         for _ in range(n_tensors):
             name, n_dimensions = cursor.text(), cursor.u32()
             if n_dimensions > _MAX_DIMENSIONS:
@@ -116,12 +120,12 @@ def read_first_keys(data: bytes) -> dict[str, Any]:
     cursor.u64()
     with suppress(ValueError):
         for _ in range(cursor.u64()):
-            _read_value(cursor, header, ())
+            _read_value(cursor.text(), cursor, header, ())
     return header.values | header.lengths
 
 
-def _read_value(cursor: _Cursor, header: GGUFHeader, arrays: Collection[str]) -> None:
-    key, kind = cursor.text(), cursor.u32()
+def _read_value(key: str, cursor: _Cursor, header: GGUFHeader, arrays: Collection[str]) -> None:
+    kind = cursor.u32()
     if kind in _SCALARS or kind == GGUFValueType.STRING:
         header.values[key] = cursor.value(kind)
     elif kind == GGUFValueType.ARRAY:
