@@ -35,6 +35,7 @@ class Intrinsic:
         name: What it is called.
         invocation: The tokens that call it; may be empty.
         activation_offset: How many tokens of the invocation come before the first one that the adapter governs.
+        governs_all: Whether it governs the whole prompt; the conversation is then computed for it alone.
         compat: `granite-common` where likelihoods are to be that library's approximation; None where they are exact.
         closed: Every answer that it may give, where these can be listed.
         labels: A short name for each of these.
@@ -83,10 +84,12 @@ class Intrinsic:
         self.adapter = adapter
         self.config = config
         self.name = name or adapter.name
-        self.invocation = tuple(adapter.invocation_tokens if invocation is None else invocation)
+        self.invocation = tuple(adapter.written_invocation if invocation is None else invocation)
         if unknown := [token for token in self.invocation if not 0 <= token < model.n_vocab]:
             raise TokenError(f"the invocation has the token {unknown[0]}, expected 0 to {model.n_vocab - 1}")
         self.activation_offset = _offset(adapter, self.invocation, activation)
+        self.governs_all = adapter.governs_all
+        adapter.governed_rows(self.invocation[self.activation_offset :])
         self.compat = compat
         self.closed = listed_answers(config)
         self.labels = answer_labels(self.closed)
@@ -163,7 +166,7 @@ def find_io_config(adapter: Adapter, path: str | PathLike[str] | None) -> IoConf
         AdapterError: The file is no `io.yaml`.
         OSError: The file named cannot be read.
     """
-    beside = (adapter.path.with_suffix(".io.yaml"), adapter.path.with_name("io.yaml"))
+    beside = (adapter.path.with_suffix(".io.yaml"), adapter.path.with_name("io.yaml")) if adapter.has_own_file else ()
     found = Path(path) if path is not None else next((one for one in beside if one.is_file()), None)
     if found is None:
         text, source = adapter.io_yaml, f"{adapter.path} (alora.io_yaml)"

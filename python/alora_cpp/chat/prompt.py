@@ -45,6 +45,8 @@ def write_prompt(intrinsic: Intrinsic, conversation: Conversation, arguments: Ma
     request = rewrite_request(intrinsic.config, conversation.messages, conversation.documents, arguments)
     rewritten = _rewritten(conversation, request, intrinsic.config.parameters.template_arguments)
     tokens = rewritten.prompted_tokens
+    if intrinsic.governs_all:
+        return Prompt(tokens, 0, request)
     if not intrinsic.invocation:
         # Nothing invokes it: it governs the row that predicts the answer's first token.
         return Prompt(tokens, len(tokens) - 1, request)

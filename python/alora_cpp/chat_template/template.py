@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -124,6 +124,13 @@ class ChatTemplate:
             message = f"the chat template of {self._model.path} refuses the messages{_where(error)}"
             raise ArgumentError(message.translate(conversation.plain_of)) from None
         return self._tokenize_rendered(rendered, replies, generated or {})
+
+    @cached_property
+    def reply_prompt(self) -> tuple[int, ...]:
+        """What begins the assistant's reply."""
+        message = [{"role": "user", "content": "0"}]
+        said, prompted = (self.tokenize(message, add_generation_prompt=prompted) for prompted in (False, True))
+        return tuple(prompted[len(said) :]) if prompted[: len(said)] == said else ()
 
     def _tokenize_rendered(
         self, rendered: str, replies: Mapping[int, _Reply], generated: Mapping[int, Sequence[int]]
