@@ -16,7 +16,7 @@ TEST_CASE("options outside their range are refused") {
         return Context::create(model(), options);
     };
     CHECK_THROWS_AS(attempt([](auto & o) { o.n_ctx = -1; }), ArgumentError);
-    CHECK_THROWS_AS(attempt([](auto & o) { o.n_branches = 0; }), ArgumentError);
+    CHECK_THROWS_AS(attempt([](auto & o) { o.n_branches = -1; }), ArgumentError);
     CHECK_THROWS_AS(attempt([](auto & o) { o.n_branches = 256; }), ArgumentError);
     CHECK_THROWS_AS(attempt([](auto & o) { o.n_ubatch = 0; }), ArgumentError);
     CHECK_THROWS_AS(attempt([](auto & o) { o.n_threads = -1; }), ArgumentError);
