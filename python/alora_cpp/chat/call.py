@@ -13,6 +13,7 @@ from typing import Any
 from alora_cpp.branch import Branch
 from alora_cpp.chat.callees import Callees
 from alora_cpp.chat.conversation import common_prefix
+from alora_cpp.chat.forking import fork_at
 from alora_cpp.chat.prompt import Prompt
 from alora_cpp.chat.weighing import Likelihood, Weighing, by_alternatives, closed_alternatives
 from alora_cpp.chat.writing import Writing
@@ -68,6 +69,7 @@ class Call:
         """
         self.intrinsic = intrinsic
         self._context = context
+        self._prompt = prompt
         self._request = prompt.request
         self._callees = callees
         self._scoring: Scoring | None = None
@@ -80,9 +82,9 @@ class Call:
         self._owned: list[Branch] = []
         try:
             self.base, self.tokens_reused = self._fork_base(prompt, origins)
-            self._branch = self._own(self.base.fork(prompt.activation))
+            self._branch = self._own(fork_at(context, self.base, prompt.activation))
             self._branch.activate(intrinsic.adapter)
-            self._branch.append(prompt.tokens[prompt.activation :])
+            self._branch.append(intrinsic.adapter.governed_rows(prompt.tokens[prompt.activation :]))
             self._begin = self._branch.length
             if intrinsic.is_scored:
                 texts = tuple(one.text for one in intrinsic.closed)
@@ -102,7 +104,7 @@ class Call:
         n_computed = min(shared[0], origins[0].length - origins[0].n_queued)
         if n_shared == len(plain):
             return origin, n_computed
-        base = self._own(origin.fork(n_shared))
+        base = self._own(fork_at(self._context, origin, n_shared))
         base.append(plain[n_shared:])
         return base, n_computed
 
@@ -149,7 +151,9 @@ class Call:
         literals = likelihood_literals(self.intrinsic.config, writing.text, self._request)
         if literals and self.intrinsic.compat is None:
             constraint = self.intrinsic.constraint
-            self._weighing = Weighing(self._context, self._branch, self._begin, writing.text, literals, constraint)
+            self._weighing = Weighing(
+                self._context, self._branch, self._begin, writing.text, literals, constraint, base=self.base
+            )
         else:
             self._outcome = self._from_text({})
 
@@ -158,7 +162,7 @@ class Call:
         unbroken = writing.tokens[self._unbroken_from :]
         called = self._callees.called_by(unbroken) if self.intrinsic.constraint is None else None
         if called is not None:
-            tokens = self._branch.tokens
+            tokens = [*self._prompt.tokens, *self._branch.tokens[len(self._prompt.tokens) :]]
             activation = len(tokens) - len(called.invocation) + called.activation_offset
             prompt = Prompt(tokens, activation, self._request)
             self._child = Call(called, self._context, prompt, [self.base], self._callees.deeper)

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from alora_cpp.branch import Branch
 from alora_cpp.chat.conversation import common_prefix
+from alora_cpp.chat.forking import fork_at
 from alora_cpp.chat.transcript import Transcript
 from alora_cpp.context import Context
 from alora_cpp.errors import BackendError, PositionError
@@ -50,7 +51,7 @@ class Trunk:
         tokens = conversation.prompted_tokens if add_generation_prompt else conversation.tokens
         shared = common_prefix(self._branch.tokens, tokens)
         if shared < self._branch.length:
-            self.take(self._branch.fork(shared))
+            self.take(fork_at(self._context, self._branch, shared))
         return tokens
 
     def take(self, branch: Branch) -> None:

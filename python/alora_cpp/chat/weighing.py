@@ -7,6 +7,7 @@ from typing import Any
 
 from alora_cpp.branch import Branch
 from alora_cpp.chat.conversation import common_prefix
+from alora_cpp.chat.forking import fork_at
 from alora_cpp.chat.label_spelling import LabelSpelling, spelled
 from alora_cpp.constraint.schema_texts import ClosedText
 from alora_cpp.context import Context
@@ -53,6 +54,8 @@ class Weighing:
         text: str,
         literals: Sequence[tuple[Literal, Values]],
         constraint: Constraint | None = None,
+        *,
+        base: Branch | None = None,
     ) -> None:
         """Queues the alternatives' rows.
 
@@ -63,6 +66,7 @@ class Weighing:
             text: The answer.
             literals: Places in it, each with its categories.
             constraint: What the answer was held to.
+            base: What the branch forked from, if that is known.
 
         Raises:
             AnswerError: None of a literal's categories can stand in its place.
@@ -81,7 +85,7 @@ class Weighing:
                     raise _misfit(values)
                 shared = min(common_prefix(written, way[:-1]) for _, way in ways)
                 self._ways.append([category for category, _ in ways])
-                self._forks.append(branch.fork(begin + shared))
+                self._forks.append(fork_at(context, branch, begin + shared, others=[] if base is None else [base]))
                 queries.append((self._forks[-1], [way[shared:] for _, way in ways]))
             self._scoring = context.queue_scores(queries)
         except BaseException:
