@@ -18,6 +18,7 @@ from alora_cpp import (
     AloraError,
     ArgumentError,
     Context,
+    ConversionError,
     InvocationNotFoundError,
     Model,
     ModelLoadError,
@@ -101,7 +102,7 @@ def test_files_that_are_not_there_or_are_folders(model: Model, tmp_path: Path) -
     assert "nothing.gguf" in message(ModelLoadError, lambda: Model(tmp_path / "nothing.gguf"))
     assert "nothing.gguf" in message(AdapterError, lambda: model.load_adapter(tmp_path / "nothing.gguf"))
     assert str(tmp_path) in message(ModelLoadError, lambda: Model(tmp_path))
-    assert "convert" in message(AdapterError, lambda: model.load_adapter(tmp_path))
+    assert "adapter_config.json" in message(ConversionError, lambda: model.load_adapter(tmp_path))
 
 
 def test_a_model_is_no_adapter_and_an_adapter_no_model(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from alora_cpp import AdapterError, AdapterNotFoundError, ArgumentError, Model, TokenError
+from alora_cpp import AdapterError, AdapterNotFoundError, ArgumentError, ConversionError, Model, TokenError
 from tiny import INVOCATION, N_VOCAB, Key, Kind, adapter_file, make_model, rewrite_gguf
 from tiny_chats import ASSISTANT, KINDS, load, open_chat, template_tokens, text_tokens, write_chat_model
 
@@ -189,7 +189,7 @@ def test_options_outside_what_they_may_be(model: Model, adapter: Path, tmp_path:
             model.load_intrinsic(adapter, invocation=(9, token))
     with pytest.raises(AdapterError):
         model.load_intrinsic(tmp_path / "missing.gguf")
-    with pytest.raises(AdapterError, match="is a folder; convert it first"):
+    with pytest.raises(ConversionError, match=r"adapter_config\.json"):
         model.load_intrinsic(tmp_path)
 
 

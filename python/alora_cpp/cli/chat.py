@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     with options.load_model(arguments.model, n_gpu_layers=arguments.gpu_layers) as model:
         options.load_intrinsics(model, [*(arguments.intrinsic or ()), *arguments.guard], arguments)
         if arguments.intrinsic is None:
-            _load_found(model)
+            _load_found(model, arguments)
         session = Session(model, arguments, documents)
         try:
             return session.run()
@@ -68,10 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
             session.chat.close()
 
 
-def _load_found(model: Model) -> None:
+def _load_found(model: Model, arguments: argparse.Namespace) -> None:
     """Loads every intrinsic that is found for the model, except those that were given."""
     known = {canonical_name(name) for name in model.intrinsics}
-    for candidate in candidates(model):
+    for candidate in candidates(model, switch_folder=arguments.switch_folder):
         if candidate.taken and canonical_name(candidate.name) not in known:
             known.add(canonical_name(candidate.name))
             try:

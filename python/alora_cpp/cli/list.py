@@ -21,6 +21,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help=options.MODEL_HELP)
     parser.add_argument("--json", action="store_true", help="as JSON")
+    options.add_switch_option(parser)
     options.add_verbose_option(parser)
     parser.set_defaults(run=run)
 
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Nothing is computed, so nothing has to go to a GPU.
     with options.load_model(arguments.model, n_gpu_layers=0) as model:
         with terminal.Progress("looking at adapters"):
-            found = candidates(model)
+            found = candidates(model, switch_folder=arguments.switch_folder)
         facts = [_facts(model, candidate) for candidate in found]
         if arguments.json:
             print(json.dumps({"model": str(model.path), "adapters": facts}, ensure_ascii=False, indent=2))

@@ -10,6 +10,7 @@ from pathlib import Path
 from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.cli.terminal import Progress
 from alora_cpp.errors import AdapterNotFoundError
+from alora_cpp.finding import find
 from alora_cpp.log import set_log_sink
 from alora_cpp.model import Model
 
@@ -40,9 +41,27 @@ def add_conversation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="use adapters that were made for another base, if they can be computed"
     )
+    add_switch_option(parser)
     parser.add_argument(
         "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
     )
+
+
+def add_switch_option(parser: argparse.ArgumentParser) -> None:
+    """Where the adapters within a Granite Switch model are described."""
+    parser.add_argument(
+        "--switch-folder",
+        metavar="FOLDER",
+        type=_folder,
+        help="of a Granite Switch model: holds adapter_index.json and io_configs/ (default: beside the model)",
+    )
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return path
 
 
 def names(text: str) -> list[str]:
@@ -121,4 +140,5 @@ def find_intrinsic(model: Model, name: str, arguments: argparse.Namespace) -> No
         model.intrinsic(name)
     except AdapterNotFoundError:
         with Progress(f"loading {name}"):
-            model.load_intrinsic(name, name=name, force=arguments.force)
+            place = find(model, name, force=arguments.force, switch_folder=arguments.switch_folder)
+            model.load_intrinsic(place, name=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alora_cpp.errors import AdapterError, AdapterNotFoundError, ConversionError
@@ -44,15 +45,20 @@ class Candidate:
         return None if self.why_not is not None else self.place.invocation_tokens(model)
 
 
-def candidates(model: Model, name: str | None = None) -> list[Candidate]:
+def candidates(model: Model, name: str | None = None, *, switch_folder: Path | None = None) -> list[Candidate]:
     """All adapters around a model, or those of one name, in the order in which they are preferred.
 
     PEFT folders are converted to know whether they fit, unless that was done before.
 
+    Args:
+        model: The model to run them on.
+        name: Which, in any spelling; all, if not given.
+        switch_folder: Where a Granite Switch model's adapters are described; beside the model, if not given.
+
     Raises:
         AdapterError: What describes the model's built-in adapters is damaged.
     """
-    checked = [[_check(model, place) for place in _named(rung, name)] for rung in rungs(model)]
+    checked = [[_check(model, place) for place in _named(rung, name)] for rung in rungs(model, switch_folder)]
     every = [one for rung in checked for one in rung]
     return [replace(one, taken=one is _first(checked, name or one.name)) for one in every]
 
@@ -70,20 +76,21 @@ def locate(model: Model, source: str | PathLike[str] | Place, *, force: bool = F
     return given(model, source, force=force)
 
 
-def find(model: Model, name: str, *, force: bool = False) -> Place:
+def find(model: Model, name: str, *, force: bool = False, switch_folder: Path | None = None) -> Place:
     """The adapter of that name: the first that fits.
 
     Args:
         model: The model to run it on.
         name: Its name, in any of its spellings.
         force: Where none fits, whether to take the first that can be computed at all, made for this base or not.
+        switch_folder: As for `candidates`.
 
     Raises:
         AdapterNotFoundError: There is none; says what was looked at, why it did not fit, and what to pull.
     """
     around: list[Place] = []
     looked_at: list[Candidate] = []
-    for rung in rungs(model):
+    for rung in rungs(model, switch_folder):
         around += rung
         for place in _named(rung, name):
             looked_at.append(_check(model, place))

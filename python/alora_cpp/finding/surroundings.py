@@ -32,26 +32,37 @@ def stems(model: Path) -> list[str]:
     return list(dict.fromkeys(stem for stem in (own, whole, _QUANTIZATION.sub("", whole)) if stem))
 
 
-def rungs(model: Model) -> Iterator[list[Place]]:
+def rungs(model: Model, switch_folder: Path | None = None) -> Iterator[list[Place]]:
     """The adapters around a model, a list for each kind of place, in the order in which they are preferred.
+
+    Args:
+        model: The model.
+        switch_folder: Where a Granite Switch model's adapters are described; beside the model, if not given.
 
     Raises:
         AdapterError: What describes the model's built-in adapters is damaged.
     """
     # What lies beside the bundled model, or beside a model on the hub, is met again further down.
+    built_in = _built_in(model, switch_folder)
+    yield built_in
     seen: set[Path] = set()
-    for look in (_built_in, _beside, _pulled, _bundled):
-        places = [place for place in look(model) if place.built_in or place.path.absolute() not in seen]
+    for look in (_beside, _pulled, _bundled):
+        places = [place for place in look(model) if place.path.absolute() not in seen]
         seen.update(place.path.absolute() for place in places)
-        yield places
+        yield [place for place in places if not _describes(place, built_in)]
 
 
-def _built_in(model: Model) -> Iterator[Place]:
-    if model._core.built_in_adapters:
-        from alora_cpp.built_in import built_in_intrinsics
+def _built_in(model: Model, switch_folder: Path | None) -> list[Place]:
+    if not model._core.built_in_adapters:
+        return []
+    from alora_cpp.built_in import built_in_intrinsics
 
-        for one in built_in_intrinsics(model):
-            yield Place(one.name, "built in", model.path, built_in=one)
+    return [Place(one.name, "built in", model.path, built_in=one) for one in built_in_intrinsics(model, switch_folder)]
+
+
+def _describes(place: Place, built_in: list[Place]) -> bool:
+    """Whether a folder is there to say how to ask a built-in adapter: it is that adapter as it was published."""
+    return place.path.is_dir() and place.name in [one.name for one in built_in]
 
 
 def _beside(model: Model) -> Iterator[Place]:
