@@ -13,6 +13,8 @@ _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(folder) for folder in (_HERE, _HERE.parent) if str(folder) not in sys.path]
 
 if TYPE_CHECKING:
+    from hub_server import Hub
+
     from alora_cpp import Adapter, Context, Model
     from oracle.tiny_models import TinyModel
 
@@ -90,3 +92,25 @@ def chat_model(
     with Model(write_chat_model(model_path, folder / "model.gguf")) as model:
         load_kinds(model, adapter_paths, folder)
         yield model
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """An empty hub on this machine; processes with its `environment` know no other."""
+    from hub_server import Hub
+
+    hub = Hub()
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for this test and the processes that it starts."""
+    from huggingface_hub import constants
+
+    home = tmp_path / "hf_home"
+    monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.setattr(constants, "HF_HOME", str(home))
+    return home
