@@ -17,10 +17,10 @@ namespace alora {
 struct Row {
     Segment * segment;
     int position;
-    int group; // rows of one adapter at one scale; 0: base
+    int group;   // rows of one adapter at one scale; 0: base
+    bool wanted; // its logits
 
     Token token() const { return segment->tokens[static_cast<size_t>(position - segment->start)]; }
-    bool wanted() const { return position >= segment->keep_from; }
 };
 
 namespace {
@@ -36,7 +36,7 @@ public:
             positions_.push_back(row.position);
             counts_.push_back(1);
             pointers_.push_back(&sequences_[i]);
-            outputs_.push_back(row.wanted() ? 1 : 0);
+            outputs_.push_back(row.wanted ? 1 : 0);
         }
     }
 
@@ -71,6 +71,12 @@ int computable_end(const Segment & segment) {
     return end;
 }
 
+// Whether a fork takes its state, and its first logits, from this row.
+bool is_awaited(const Segment & segment, int position) {
+    return std::any_of(segment.children.begin(), segment.children.end(),
+                       [&](const Segment * child) { return !child->has_state && child->start == position + 1; });
+}
+
 // Queued rows in the order in which they are computed: base rows first, then adapter after adapter, each by position.
 // So a row never comes before one that it attends to, and each adapter's rows lie together in the graph.
 std::vector<Row> queued_rows(const std::vector<Segment *> & segments, std::vector<uint32_t> & group_nodes) {
@@ -90,7 +96,8 @@ std::vector<Row> queued_rows(const std::vector<Segment *> & segments, std::vecto
                     group_nodes.push_back(graph::adapter_nodes(adapter));
                 }
             }
-            rows.push_back({segment, position, group});
+            rows.push_back(
+                {segment, position, group, position >= segment->keep_from || is_awaited(*segment, position)});
         }
     }
     std::stable_sort(rows.begin(), rows.end(), [](const Row & left, const Row & right) {
@@ -104,7 +111,7 @@ void commit(llama_context * llama, const std::vector<Row> & rows, int n_vocab) {
     for (size_t i = 0; i < rows.size(); ++i) {
         const Row & row = rows[i];
         ++row.segment->n_computed;
-        if (row.wanted()) {
+        if (row.wanted) {
             const float * logits = llama_get_logits_ith(llama, static_cast<int32_t>(i));
             row.segment->logits[row.position] = std::make_shared<const std::vector<float>>(logits, logits + n_vocab);
         }
@@ -159,7 +166,7 @@ void Context::State::compute(const std::vector<Row> & rows, const std::vector<ui
             const Row & row = rows[next];
             const bool enters_group = batch.empty() || batch.back().group != row.group;
             const uint32_t more_nodes = enters_group ? group_nodes[static_cast<size_t>(row.group)] : 0;
-            const int more_outputs = row.wanted() ? 1 : 0;
+            const int more_outputs = row.wanted ? 1 : 0;
             if (n_outputs + more_outputs > n_outputs_max || n_nodes + more_nodes > spare_nodes) {
                 break;
             }

@@ -109,10 +109,10 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     params.n_ctx = static_cast<uint32_t>(n_cells);
     params.n_batch = static_cast<uint32_t>(options.n_ubatch);
     params.n_ubatch = params.n_batch;
-    params.n_outputs_max = static_cast<uint32_t>(n_outputs_max);
     // With a unified cache this bounds the buffers, not the sequences, except those that keep a recurrent state.
     n_sequences = recurrent ? std::min(n_sequences_limit, options.n_branches + n_inner_sequences) : n_sequences_limit;
     params.n_seq_max = recurrent ? static_cast<uint32_t>(n_sequences) : 1;
+    params.n_outputs_max = std::max(static_cast<uint32_t>(n_outputs_max), params.n_seq_max);
     params.kv_unified = true;
     params.swa_full = true;
     params.n_threads = options.n_threads;

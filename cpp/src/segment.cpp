@@ -128,6 +128,9 @@ void Context::State::take_state(Segment & segment) {
         llama_memory_seq_cp(states, from->seq, segment.seq, -1, -1);
         segment.has_state = true;
         segment.state_lost = from->state_lost;
+        if (const auto last = from->logits.find(segment.start - 1); last != from->logits.end()) {
+            segment.logits.insert(*last);
+        }
     }
 }
 
