@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ def _from_hub(name: str, revision: str) -> Repository:
             name, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
         )
         for sibling in information.siblings or ():
+            _check_path(name, sibling.rfilename)
             content_hash = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
             expected = _SHA256 if sibling.lfs else _COMMIT
             if sibling.size is None or expected.fullmatch(content_hash or "") is None:
@@ -115,6 +117,15 @@ def _from_hub(name: str, revision: str) -> Repository:
     if _COMMIT.fullmatch(commit) is None:
         raise HubError(f"{constants.ENDPOINT} gives {commit!r} as the commit of {name}; check HF_ENDPOINT")
     return Repository(name, revision, commit, files)
+
+
+def _check_path(name: str, path: str) -> None:
+    """Refuses what would not stay in the cache's folder; on Windows a colon names a drive or a hidden stream."""
+    if {"", ".", ".."} & set(path.split("/")) or set(path) & set("\\\0" + (":" if os.name == "nt" else "")):
+        raise HubError(
+            f"{name} has a file {path!r}, whose name could lead outside the cache; nothing of it is downloaded: "
+            "ask the repository's owner to rename it"
+        )
 
 
 def _from_cache(name: str, revision: str, unreachable: str) -> Repository | None:

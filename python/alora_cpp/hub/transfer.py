@@ -57,7 +57,6 @@ def download(repository: Repository, paths: list[str], *, progress: Progress | N
 
 
 def _download_file(repository: Repository, path: str, advanced: Callable[[int], None]) -> Path:
-    _check_path(repository, path)
     file = repository.files[path]
     place = repository.snapshot.joinpath(*path.split("/"))
     if place.is_file() and place.stat().st_size == file.size:
@@ -88,15 +87,6 @@ def _download_file(repository: Repository, path: str, advanced: Callable[[int], 
         made.unlink()
         raise HubError(f"{path} of {repository.name} changed while it was stored; run the same again")
     return made
-
-
-def _check_path(repository: Repository, path: str) -> None:
-    parts = path.split("/")
-    if any(part in ("", ".", "..") or set(part) & set('\\:*?"<>|\0') for part in parts):
-        raise HubError(
-            f"{repository.name} has a file {path!r}, whose name could lead outside the cache; it is not downloaded: "
-            "ask the repository's owner to rename it"
-        )
 
 
 def _fill(repository: Repository, path: str, blob: Path, advanced: Callable[[int], None]) -> None:
