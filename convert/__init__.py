@@ -1,5 +1,6 @@
-"""Converts adapters as PEFT saves them into the GGUF that llama.cpp and alora_cpp load."""
+"""Converts adapters as PEFT saves them into the GGUF that llama.cpp and alora_cpp load, and back."""
 
 from .adapter_gguf import OUTTYPES, convert_adapter
+from .peft_writer import write_peft_folder
 
-__all__ = ["OUTTYPES", "convert_adapter"]
+__all__ = ["OUTTYPES", "convert_adapter", "write_peft_folder"]
