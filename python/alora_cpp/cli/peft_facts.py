@@ -12,7 +12,6 @@ from alora_cpp.cli.adapter_facts import invocation_facts, io_facts
 from alora_cpp.cli.gguf_facts import entries_of
 from alora_cpp.convert.peft_folder import WEIGHTS_NAME, read_folder
 
-_MODULE = re.compile(r"(?:.*\.)?layers\.(?P<layer>\d+)\.(?P<target>.+)")
 _HUB_NAME = re.compile(r"[\w.-]+/(?P<name>[\w.-]+)")
 
 
@@ -30,10 +29,9 @@ def peft_facts(folder: Path, *, base: Path | None = None) -> dict[str, Any]:
     adapter = read_folder(folder)
     config = adapter.config
     layers, targets, types = set(), set(), Counter[str]()
-    for module, pair in adapter.pairs.items():
-        found = _MODULE.fullmatch(module)
-        targets.add(found["target"] if found else module)
-        layers |= {int(found["layer"])} if found else set()
+    for pair in adapter.pairs.values():
+        targets.add(pair.location.module)
+        layers.add(pair.location.layer)
         for matrix in (pair.a, pair.b):
             types[matrix.dtype] += prod(matrix.shape)
     ids = config.invocation_tokens
@@ -50,7 +48,7 @@ def peft_facts(folder: Path, *, base: Path | None = None) -> dict[str, Any]:
         "scales": sorted({config.scaling_of(module) for module in adapter.pairs}),
         "targets": sorted(targets),
         "layers": sorted(layers),
-        "invocation": None if ids is None else invocation_facts(ids, base and entries_of(base, ids)),
+        "invocation": None if ids is None else invocation_facts(ids, None if base is None else entries_of(base, ids)),
         "activation_offset": 0,
         "io_yaml": None if adapter.io_yaml is None else io_facts(adapter.io_yaml, source=str(folder / "io.yaml")),
         "weights": sum(types.values()),
