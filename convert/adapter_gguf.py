@@ -2,15 +2,13 @@
 
 The file has llama.cpp's keys (`general.type` = adapter, `adapter.type` = lora,
 `adapter.lora.alpha`, `adapter.alora.invocation_tokens`) and, for each adapted weight, the two
-tensors `<weight>.lora_a` [rank, in] and `<weight>.lora_b` [out, rank]. Ours are `alora.io_yaml`,
-the text that says how to ask and how to read the answer, and `alora.activation_offset`, how many
-tokens after the start of the invocation the adapter begins to act.
+tensors `<weight>.lora_a` [rank, in] and `<weight>.lora_b` [out, rank]. Keys of our own are told in
+`adapter_metadata.py`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +20,12 @@ import numpy.typing as npt
 
 from alora_cpp.errors import ConversionError
 
-from .adapter_plan import AdapterPlan, Matrix, plan_adapter
+from .adapter_metadata import add_metadata, gather_facts, identify_base
+from .adapter_plan import Matrix, plan_adapter
 from .base import Base, read_base
+from .legacy_invocation import LEGACY_OFFSET, tokenize_invocation
 from .peft_config import CONFIG_NAME, PeftConfig
-from .peft_folder import PeftFolder, read_folder
+from .peft_folder import read_folder
 
 Type = gguf.GGMLQuantizationType
 
@@ -38,8 +38,6 @@ _OUTTYPES: Mapping[str, tuple[Type, gguf.LlamaFileType]] = {
 
 OUTTYPES: tuple[str, ...] = tuple(_OUTTYPES)
 """The names of the number formats that `convert_adapter` can write."""
-
-_HUB_NAME = re.compile(r"(?P<organization>[\w.-]+)/(?P<name>[\w.-]+)")
 
 
 def convert_adapter(
@@ -73,8 +71,10 @@ def convert_adapter(
     adapter = read_folder(folder)
     base_path = _base_path(folder, adapter.config, base)
     facts = read_base(base_path)
-    _check_invocation(adapter.config, facts)
+    invocation, offset = _invocation(folder, adapter.config, base_path, facts)
     plan = plan_adapter(folder, adapter, facts, _OUTTYPES[outtype][0])
+    about = gather_facts(folder, adapter, name or folder.resolve().name, invocation, offset)
+    identity = identify_base(base_path, invocation)
     if outfile.exists() and (outfile.is_dir() or outfile.samefile(base_path)):
         raise ConversionError(
             f"{outfile} is {'a folder' if outfile.is_dir() else 'the base model'}; expected the name of a new file"
@@ -85,7 +85,7 @@ def convert_adapter(
             unfinished = Path(scratch) / "adapter.gguf"
             writer = gguf.GGUFWriter(unfinished, facts.family.name)
             try:
-                _add_metadata(writer, adapter, facts, plan, name or folder.resolve().name)
+                add_metadata(writer, about, facts, identity, plan)
                 writer.add_file_type(_OUTTYPES[outtype][1])
                 writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
                 _write(writer, plan.matrices)
@@ -111,40 +111,18 @@ def _base_path(folder: Path, config: PeftConfig, base: str | os.PathLike[str] | 
     )
 
 
-def _check_invocation(config: PeftConfig, base: Base) -> None:
-    for token in config.invocation_tokens or ():
+def _invocation(folder: Path, config: PeftConfig, base_path: Path, base: Base) -> tuple[tuple[int, ...] | None, int]:
+    """Gives the invocation tokens, and how many of them pass before the adapter acts."""
+    tokens, offset = config.invocation_tokens, 0
+    if config.invocation_string is not None:
+        tokens, offset = tokenize_invocation(config.invocation_string, folder, base_path), LEGACY_OFFSET
+    for token in tokens or ():
         if base.n_vocab is not None and token >= base.n_vocab:
             raise ConversionError(
                 f"the invocation has token {token}, but the vocabulary of {base.source} ends at"
                 f" {base.n_vocab - 1}; give the base that the adapter was trained on"
             )
-
-
-def _add_metadata(writer: gguf.GGUFWriter, adapter: PeftFolder, base: Base, plan: AdapterPlan, name: str) -> None:
-    config = adapter.config
-    writer.add_type(gguf.GGUFType.ADAPTER)
-    writer.add_name(name)
-    writer.add_base_model_count(1)
-    hub = _HUB_NAME.fullmatch(config.base or "")
-    if hub is not None and not Path(hub[0]).exists():
-        writer.add_base_model_name(0, hub["name"])
-        writer.add_base_model_organization(0, hub["organization"])
-        writer.add_base_model_repo_url(0, f"https://huggingface.co/{hub[0]}")
-    else:
-        writer.add_base_model_name(0, base.name)
-    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(plan.alpha))
-    if config.invocation_tokens is not None:
-        # llama.cpp refuses the array where its type is int32, which the writer would infer.
-        writer.add_key_value(
-            gguf.Keys.Adapter.ALORA_INVOCATION_TOKENS,
-            list(config.invocation_tokens),
-            gguf.GGUFValueType.ARRAY,
-            gguf.GGUFValueType.UINT32,
-        )
-    writer.add_uint32("alora.activation_offset", 0)
-    if adapter.io_yaml is not None:
-        writer.add_string("alora.io_yaml", adapter.io_yaml)
+    return tokens, offset
 
 
 def _write(writer: gguf.GGUFWriter, matrices: Sequence[Matrix]) -> None:

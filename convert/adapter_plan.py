@@ -251,6 +251,6 @@ def _missing(adapter: PeftFolder, base: Base, modules: tuple[str, ...]) -> str |
     for layer in range(len(base.blocks)):
         for module in block_modules(modules, base.parts(layer)):
             name = str(Location(prefix, layer, module))
-            if name not in adapter.pairs and adapter.config.targets(name):
+            if name not in adapter.pairs and adapter.config.targets.include(name):
                 return name
     return None

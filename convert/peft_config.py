@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from alora_cpp.errors import ConversionError
 
+from .peft_targets import PeftTargets, read_targets
+
 CONFIG_NAME = "adapter_config.json"
 
 _V = TypeVar("_V")
@@ -46,10 +48,9 @@ class PeftConfig:
         use_rslora: Whether the scale is alpha over the square root of the rank.
         rank_pattern: Ranks by regular expression of a module name's end.
         alpha_pattern: Alphas by regular expression of a module name's end.
-        target_modules: Ends of the names of all targeted modules, or None where the
-            configuration says it in a way that we do not follow (an expression, a choice of
-            layers, exclusions).
+        targets: Which modules it adapts.
         invocation_tokens: What activates an aLoRA; None for an ordinary LoRA.
+        invocation_string: The same as text, in adapters of the old `alora` package; else None.
         base: What the configuration calls its base, or None.
     """
 
@@ -58,8 +59,9 @@ class PeftConfig:
     use_rslora: bool
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
-    target_modules: tuple[str, ...] | None
+    targets: PeftTargets
     invocation_tokens: tuple[int, ...] | None
+    invocation_string: str | None
     base: str | None
 
     def rank_of(self, module: str) -> int:
@@ -70,10 +72,6 @@ class PeftConfig:
         """Gives the factor of a module's B·A, PEFT's `scaling`."""
         alpha, rank = _lookup(self.alpha_pattern, module, self.alpha), self.rank_of(module)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
-
-    def targets(self, module: str) -> bool:
-        """Says whether `target_modules`, where it is known, names a module."""
-        return any(module == t or module.endswith(f".{t}") for t in self.target_modules or ())
 
 
 def _lookup(patterns: Mapping[str, _V], module: str, default: _V) -> _V:
@@ -111,8 +109,9 @@ def read_config(folder: Path) -> PeftConfig:
         use_rslora=bool(config.get("use_rslora")),
         rank_pattern={k: _rank(v, f"rank of {k}", path) for k, v in _pattern(config, "rank", path)},
         alpha_pattern={k: _alpha(v, f"alpha of {k}", path) for k, v in _pattern(config, "alpha", path)},
-        target_modules=_target_modules(config),
+        targets=read_targets(config, path),
         invocation_tokens=_invocation_tokens(config, path),
+        invocation_string=_invocation_string(config, path),
         base=str(config["base_model_name_or_path"]) if config.get("base_model_name_or_path") else None,
     )
 
@@ -167,23 +166,9 @@ def _pattern(config: Mapping[str, Any], kind: str, path: Path) -> list[tuple[str
     return list(pattern.items())
 
 
-def _target_modules(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    targets = config.get("target_modules")
-    choices = ("layers_to_transform", "layers_pattern", "exclude_modules")
-    if not isinstance(targets, list) or any(config.get(c) not in (None, []) for c in choices):
-        return None
-    return tuple(map(str, targets))
-
-
 def _invocation_tokens(config: Mapping[str, Any], path: Path) -> tuple[int, ...] | None:
     tokens = config.get("alora_invocation_tokens")
     if tokens is None:
-        if config.get("invocation_string"):
-            raise ConversionError(
-                f"{path} says invocation_string = {config['invocation_string']!r} and has no"
-                " alora_invocation_tokens: it is an aLoRA of the old `alora` package, which is"
-                " not supported yet; expected an adapter saved by PEFT 0.18 or later"
-            )
         return None
     if not isinstance(tokens, list) or not tokens:
         raise ConversionError(
@@ -194,3 +179,12 @@ def _invocation_tokens(config: Mapping[str, Any], path: Path) -> tuple[int, ...]
         if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < 2**31:
             raise ConversionError(f"{path} has {token!r} in alora_invocation_tokens; expected token ids, from 0 on")
     return tuple(tokens)
+
+
+def _invocation_string(config: Mapping[str, Any], path: Path) -> str | None:
+    text = config.get("invocation_string")
+    if not text or config.get("alora_invocation_tokens") is not None:
+        return None
+    if not isinstance(text, str):
+        raise ConversionError(f"{path} says invocation_string = {text!r}; expected a text")
+    return text

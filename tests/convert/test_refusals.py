@@ -141,7 +141,11 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "pattern broken": (config(alpha_pattern={"(": 1}), "'.' in alpha_pattern, which is no reg"),
     "pattern value": (config(rank_pattern={"q_proj": 0}), "rank of q_proj = 0"),
     # The invocation.
-    "legacy": (config(**LEGACY), "invocation_string = '<certainty>' .* not supported yet"),
+    "legacy": (config(**LEGACY), "invocation_string = '<certainty>', as .* but neither .* with a tokenizer.json"),
+    "legacy number": (
+        config(alora_invocation_tokens=None, invocation_string=5),
+        "_string = 5; expected a text",
+    ),
     "empty invocation": (config(alora_invocation_tokens=[]), r"tokens = \[\]; expected a list"),
     "invocation text": (config(alora_invocation_tokens="5"), "tokens = '5'; expected a list"),
     "negative token": (config(alora_invocation_tokens=[5, -1]), "-1 in alora_invocation_tokens"),

@@ -10,8 +10,11 @@ import numpy.typing as npt
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers.activations import GELUTanh
 
 from oracle.cases import GENERATED
+
+_TABLE_END = 10
 
 
 def load_base(folder: Path) -> PreTrainedModel:
@@ -22,7 +25,17 @@ def load_base(folder: Path) -> PreTrainedModel:
     # Generation always runs its full length. A None in a later GenerationConfig would not say so:
     # it means "as the model says".
     model.generation_config.eos_token_id = None
+    # ggml looks GELU up in a table of 16-bit floats. Nothing else in these models is rounded.
+    for module in model.modules():
+        if isinstance(getattr(module, "act_fn", None), GELUTanh):
+            module.act_fn = _RoundedGELU()
     return model.eval()
+
+
+class _RoundedGELU(torch.nn.Module):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        rounded = torch.nn.functional.gelu(values.half().float(), approximate="tanh").half().float()
+        return torch.where(values.abs() < _TABLE_END, rounded, values.clamp(min=0))
 
 
 def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
