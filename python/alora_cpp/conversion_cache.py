@@ -9,6 +9,7 @@ half the memory of f32.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -24,8 +25,8 @@ from alora_cpp.file_digest import FileDigest, digest_of, read_digest, write_dige
 _OUTTYPE = "f16"
 # A name on the hub, rather than a folder of whoever trained it.
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-# All that the converter reads of a folder.
-_INPUTS = ("adapter_config.json", "adapter_model.safetensors", "io.yaml")
+# What a converter may read of a folder besides the weights: configuration, model card, chat template, tokenizer.
+_WEIGHTS, _TEXTS = "adapter_model.safetensors", (".json", ".yaml", ".md", ".jinja")
 
 
 def as_gguf(path: Path, base: Path, *, name: str | None = None, force: bool = False) -> Path:
@@ -112,7 +113,7 @@ def _key(folder: Path, base: Path, name: str, cache: Path) -> str:
 
 
 def _inputs(folder: Path) -> Iterator[Path]:
-    return (folder / name for name in _INPUTS if (folder / name).is_file())
+    return (file for file in folder.iterdir() if file.is_file() and (file.name == _WEIGHTS or file.suffix in _TEXTS))
 
 
 def _known_digest(file: Path, cache: Path) -> str:
@@ -135,6 +136,7 @@ def _base_identity(base: Path) -> list[str | int | None]:
     return [prints.vocabulary, str(base.resolve()), status.st_size, status.st_mtime_ns]
 
 
+@functools.cache
 def _converter_digest() -> str:
     """A digest of the converter's source: another converter may write another file."""
     spec = importlib.util.find_spec("alora_cpp.convert")
