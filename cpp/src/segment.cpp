@@ -174,7 +174,11 @@ void Context::State::queue(Segment & segment, const std::vector<Token> & tokens,
     }
     segment.tokens.insert(segment.tokens.end(), tokens.begin(), tokens.end());
     segment.keep_from = segment.length() - std::min(n_logits, static_cast<int>(tokens.size()));
+    // A fork from the last computed row can compute its logits again, except where there is no going back.
+    auto last =
+        states == nullptr ? decltype(segment.logits)::node_type() : segment.logits.extract(segment.computed_end() - 1);
     segment.logits.clear();
+    segment.logits.insert(std::move(last));
 }
 
 std::vector<Token> Context::State::tokens_of(const Segment & segment) const {

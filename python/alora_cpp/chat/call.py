@@ -104,7 +104,7 @@ class Call:
         n_computed = min(shared[0], origins[0].length - origins[0].n_queued)
         if n_shared == len(plain):
             return origin, n_computed
-        base = self._own(fork_at(self._context, origin, n_shared))
+        base = self._own(fork_at(self._context, origin, n_shared, others=origins))
         base.append(plain[n_shared:])
         return base, n_computed
 
