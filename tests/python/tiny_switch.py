@@ -1,7 +1,7 @@
 """A tiny Granite Switch model: a random granite with three adapters built in, and the very same adapters apart.
 
-Composed here from the granite's own file, as the format says: q, k and v in one weight, each adapter's A and B in a slot
-of a stack, behind an empty slot 0 for the base, padded with zeros to the largest rank, the scale within B, and a
+Composed here from the granite's own file, as the format says: q, k and v in one weight, each adapter's A and B in a
+slot of a stack, behind an empty slot 0 for the base, padded with zeros to the largest rank, the scale within B, and a
 control token at the vocabulary's end for each.
 """
 
@@ -16,14 +16,11 @@ import gguf
 import numpy as np
 
 from oracle.tiny_models import ALL_LINEAR, ATTENTION
-from tiny import N_VOCAB, AdapterFile, Array, Key, Kind, adapter_file, make_model, write_gguf
-from tiny_chats import TEMPLATE
+from tiny import N_VOCAB, AdapterFile, Array, Key, Kind, adapter_file, make_model, rewrite_gguf, write_gguf
+from tiny_chats import ASSISTANT, TEMPLATE, template_tokens
 
-BEGIN_ROLE = 3
-"""The token that the adapters' invocations begin with, which stands where their control tokens are."""
-
-ASSISTANT_PROMPT = (BEGIN_ROLE, 71, 89, 89, 79, 89, 90, 71, 84, 90, 4)
-"""What begins a reply in `TEMPLATE`; it invokes the adapters."""
+ASSISTANT_PROMPT = tuple(template_tokens(ASSISTANT))
+NAMES = ("certainty", "safety", "answerability")
 
 _STACKED = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 _FUSED = ("attn_q", "attn_k", "attn_v")
@@ -37,68 +34,82 @@ class Composed:
     base: Path
     adapters: Mapping[str, AdapterFile]
 
-    def control_token(self, name: str) -> int:
-        """The token that calls an adapter."""
-        return N_VOCAB + list(self.adapters).index(name)
+    def write_adapters(self, folder: Path) -> dict[str, Path]:
+        """Writes each adapter as a file of its own."""
+        return {name: one.write(folder / f"{name}.gguf") for name, one in self.adapters.items()}
 
 
-def compose(folder: Path, *, stem: str = "switch", gain: float = 15.0, **changed: Key | None) -> Composed:
+def control_token(name: str) -> int:
+    """The token that calls an adapter."""
+    return N_VOCAB + NAMES.index(name)
+
+
+def compose(
+    folder: Path,
+    *,
+    stem: str = "switch",
+    invocation: tuple[int, ...] = ASSISTANT_PROMPT,
+    template: str = TEMPLATE,
+    **changed: Key,
+) -> Composed:
     """Writes a granite and what is composed of it and three random adapters.
 
     Args:
         folder: Where to.
         stem: The composed model's name.
-        gain: How far the router holds control tokens and others apart.
-        changed: Keys of the composed model to change or leave out; a double underscore stands for a dot.
+        invocation: What invokes the adapters; a control token stands for its first token.
+        template: The chat template.
+        changed: Keys of the composed model to change; a double underscore stands for a dot.
     """
+    folder.mkdir(exist_ok=True)
     model = make_model("granite")
-    shapes = {"certainty": (4, ALL_LINEAR), "safety": (8, ATTENTION), "answerability": (6, ("self_attn.o_proj",))}
+    shapes = [(4, ALL_LINEAR), (8, ATTENTION), (6, ("self_attn.o_proj",))]
     adapters = {
-        name: adapter_file(model, seed=seed, rank=rank, targets=targets, invocation=ASSISTANT_PROMPT, name=name)
-        for seed, (name, (rank, targets)) in enumerate(shapes.items())
+        name: adapter_file(model, seed=seed, rank=rank, targets=targets, invocation=invocation, name=name)
+        for seed, (name, (rank, targets)) in enumerate(zip(NAMES, shapes, strict=True))
     }
-    base = write_gguf(model, folder / f"{stem}-source.gguf")
-    controls = {f"<|{name}|>": N_VOCAB + index for index, name in enumerate(adapters)}
-    keys = _model_keys(base, list(controls))
+    base = rewrite_gguf(
+        write_gguf(model, folder / "plain.gguf"),
+        folder / "base.gguf",
+        tokenizer__chat_template=Key(template, Kind.STRING),
+    )
+    keys = _model_keys(base)
     arch = "graniteswitch.adapters"
     keys |= {
         f"{arch}.count": Key(len(adapters), Kind.UINT32),
-        f"{arch}.lora_rank": Key(max(rank for rank, _ in shapes.values()), Kind.UINT32),
-        f"{arch}.token_ids_activate": Key(list(controls.values()), Kind.ARRAY, Kind.INT32),
-        f"{arch}.token_ids_substitute": Key([BEGIN_ROLE] * len(adapters), Kind.ARRAY, Kind.INT32),
-        f"{arch}.router_gain": Key(gain, Kind.FLOAT32),
-        "tokenizer.chat_template": Key(TEMPLATE, Kind.STRING),
+        f"{arch}.lora_rank": Key(max(rank for rank, _ in shapes), Kind.UINT32),
+        f"{arch}.token_ids_activate": Key([control_token(name) for name in NAMES], Kind.ARRAY, Kind.INT32),
+        f"{arch}.token_ids_substitute": Key([invocation[0]] * len(adapters), Kind.ARRAY, Kind.INT32),
+        f"{arch}.router_gain": Key(15.0, Kind.FLOAT32),
     }
-    keys |= {name.replace("__", "."): key for name, key in changed.items()}  # type: ignore[misc]
-    kept = {name: key for name, key in keys.items() if key is not None}
-    tensors = _base_tensors(base, len(adapters)) | _stacks(base, list(adapters.values()))
-    path = AdapterFile("graniteswitch", kept, tensors).write(folder / f"{stem}.gguf")
+    tensors = _base_tensors(base) | _stacks(base, list(adapters.values()))
+    path = AdapterFile("graniteswitch", keys, tensors).write(folder / f"{stem}.gguf", **changed)
     return Composed(path, base, adapters)
 
 
-def _model_keys(base: Path, controls: list[str]) -> dict[str, Key]:
+def _model_keys(base: Path) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     for name, entry in gguf.GGUFReader(base).fields.items():
         if name.startswith("GGUF.") or name == "general.architecture":
             continue
         value: Any = entry.contents()
         if name == "tokenizer.ggml.tokens":
-            value = [*value, *controls]
+            value = [*value, *(f"<|{name}|>" for name in NAMES)]
         elif name == "tokenizer.ggml.token_type":
-            value = [*value, *[int(gguf.TokenType.CONTROL)] * len(controls)]
+            value = [*value, *[int(gguf.TokenType.CONTROL)] * len(NAMES)]
         elif name.endswith(".vocab_size"):
-            value += len(controls)
+            value += len(NAMES)
         items = entry.types[-1] if entry.types[0] is Kind.ARRAY else None
         prefix, _, rest = name.partition(".")
         keys[f"graniteswitch.{rest}" if prefix == "granite" else name] = Key(value, entry.types[0], items)
     return keys
 
 
-def _base_tensors(base: Path, n_controls: int) -> dict[str, Array]:
+def _base_tensors(base: Path) -> dict[str, Array]:
     """The granite's weights with q, k and v in one, and empty rows for the control tokens."""
     tensors = {one.name: np.array(one.data) for one in gguf.GGUFReader(base).tensors}
     for name in ("token_embd.weight", "output.weight"):
-        tensors[name] = np.pad(tensors[name], ((0, n_controls), (0, 0)))
+        tensors[name] = np.pad(tensors[name], ((0, len(NAMES)), (0, 0)))
     for prefix in {name.removesuffix("attn_q.weight") for name in tensors if name.endswith("attn_q.weight")}:
         parts = [tensors.pop(f"{prefix}{part}.weight") for part in _FUSED]
         tensors[f"{prefix}attn_qkv.weight"] = np.concatenate(parts)
