@@ -183,7 +183,7 @@ def test_many_processes_at_once(peft: Path, base: Path, cache: Path) -> None:
         f"input(); print(as_gguf(Path({str(peft)!r}), Path({str(base)!r})))"
     )
     command = [sys.executable, "-c", script]
-    processes = [subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for _ in range(4)]
+    processes = [subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for _ in range(3)]
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("\n")

@@ -182,7 +182,7 @@ class TestNames:
 
 class TestFit:
     def test_what_does_not_fit_is_passed_over(self, tiny: Model, write: Callable[..., Path], around: Path) -> None:
-        for_another = write("model-Q4_K_M.safety.gguf", base="some-other-model")
+        for_another = write("model-Q4_K_M.safety.gguf", base="elsewhere-8b")
         broken = around / "model.safety.gguf"
         broken.write_bytes(for_another.read_bytes()[:200])
         fitting = write("model.intrinsics/safety.gguf")
@@ -190,19 +190,19 @@ class TestFit:
         found = candidates(tiny, "safety")
         assert [one.why_not is None for one in found] == [False, False, True, False]
         assert [one.taken for one in found] == [False, False, True, False]
-        assert "some-other-model" in str(found[0].why_not)
+        assert "elsewhere-8b" in str(found[0].why_not)
         assert "model.safety.gguf" in str(found[1].why_not)
 
     def test_one_given_that_does_not_fit_is_an_error(self, tiny: Model, write: Callable[..., Path]) -> None:
         write("model.safety.gguf")
-        path = write("other.gguf", base="some-other-model")
-        with pytest.raises(AdapterMismatchError, match=r"some-other-model.*tiny-llama"):
+        path = write("other.gguf", base="elsewhere-8b")
+        with pytest.raises(AdapterMismatchError, match=r"elsewhere-8b.*tiny-llama"):
             tiny.load_intrinsic(path, name="safety")
         assert "safety" not in tiny.intrinsics
 
     def test_force_loads_what_can_be_computed(self, tiny: Model, write: Callable[..., Path], around: Path) -> None:
-        path = write("model.safety.gguf", base="some-other-model")
-        with pytest.raises(AdapterNotFoundError, match="some-other-model"):
+        path = write("model.safety.gguf", base="elsewhere-8b")
+        with pytest.raises(AdapterNotFoundError, match="elsewhere-8b"):
             tiny.load_intrinsic("safety")
         assert tiny.load_intrinsic("safety", force=True).adapter.path == path
         assert tiny.load_adapter(path, force=True).path == path
@@ -243,7 +243,7 @@ class TestFit:
 class TestNothingFound:
     def test_the_message_says_what_was_looked_at(self, tiny: Model, write: Callable[..., Path]) -> None:
         write("model.certainty.gguf")
-        path = write("model.safety.gguf", base="some-other-model")
+        path = write("model.safety.gguf", base="elsewhere-8b")
         with pytest.raises(AdapterNotFoundError) as caught:
             tiny.load_intrinsic("safety")
         message = str(caught.value)
