@@ -203,6 +203,19 @@ def test_a_revision(hub: Hub, home: Path, model_path: Path, adapter: dict[str, b
     assert "no revision 'v2'; there are: v1, main" in missing
 
 
+def test_an_adapter_of_the_old_package_brings_its_tokenizer(hub: Hub, home: Path, adapter: dict[str, bytes]) -> None:
+    config = json.loads(adapter["adapter_config.json"])
+    config |= {"alora_invocation_tokens": None, "invocation_string": "<certainty>"}
+    files = {f"certainty/alora/{BASE}/{name}": body for name, body in adapter.items()}
+    files |= {f"certainty/alora/{BASE}/tokenizer.json": b"{}", f"certainty/alora/{BASE}/merges.txt": b"t h"}
+    hub.add("org/new", files)
+    hub.add("org/old", files | {f"certainty/alora/{BASE}/adapter_config.json": json.dumps(config).encode()})
+    (facts,) = pull(hub, home, "org/new")
+    assert {file.name for file in Path(facts["path"]).iterdir()} == set(adapter)
+    (facts,) = pull(hub, home, "org/old")
+    assert {file.name for file in Path(facts["path"]).iterdir()} == {*adapter, "tokenizer.json"}
+
+
 def test_weights_in_a_pickle_are_not_downloaded(hub: Hub, home: Path, adapter: dict[str, bytes]) -> None:
     hub.add("org/pickle", {"adapter_config.json": adapter["adapter_config.json"], "adapter_model.bin": b"\x80\x04."})
     assert "a .bin is a pickle" in fails(hub, home, "org/pickle")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from test_cli_pull import alora_cli, fails, pull
+from test_cli_pull import fails, pull
 
 if TYPE_CHECKING:
     from hub_server import Hub
@@ -246,5 +246,18 @@ print(json.dumps([[one.name, one.repo, one.revision, one.base, one.kind, one.pat
 
 
 def test_progress_bars_are_for_terminals(hub: Hub, home: Path, commit: str) -> None:
-    result = alora_cli(hub, home, "pull", REPO)
-    assert result.stderr == ""
+    command = [sys.executable, "-m", "alora_cpp.cli.main", "pull", REPO]
+    quiet = subprocess.run(command, capture_output=True, text=True, env=hub.environment(home / "piped"))
+    assert quiet.stderr == ""
+    assert quiet.stdout.count("\n") == 1
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=hub.environment(home)) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read().decode()
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert FILE in shown
+    assert "100%" in shown
+    assert printed.count("\n") == 1

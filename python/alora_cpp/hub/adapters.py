@@ -11,7 +11,7 @@ from alora_cpp import _core
 from alora_cpp.errors import HubError
 from alora_cpp.io import canonical_name
 
-from .offers import Kind, Offer, adapter_offers
+from .offers import Kind, Offer, adapter_offers, all_files
 from .reference import parse_reference
 from .repository import Repository, open_repository
 from .transfer import Progress, download
@@ -93,7 +93,7 @@ def download_offer(
                 " owner to save it with PEFT's save_pretrained, which writes safetensors"
             )
         raise HubError(f"{offer.name} of {repository.name} cannot be used: {why}")
-    files = download(repository, list(offer.files), progress=progress)
+    files = download(repository, all_files(repository, offer), progress=progress)
     return DownloadedAdapter(
         # In a library the folder's name is the intrinsic's; elsewhere the user knows better what it is.
         name=offer.name if offer.in_library or not name else name,

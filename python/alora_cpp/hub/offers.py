@@ -26,6 +26,8 @@ Kind = Literal["alora", "lora"]
 
 _KINDS: dict[str, Kind] = {"alora": "alora", "lora": "lora"}
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# With an adapter of the old `alora` package, what tokenizes its invocation.
+_TOKENIZER = "tokenizer.json"
 # What belongs to an adapter beside its weights: how to ask it, its chat template, its licence.
 _COMPANIONS = ("io.yaml", "README.md", "chat_template.jinja", "tokenizer_config.json")
 # The keys that tell an adapter from a model lie within this many bytes of a GGUF.
@@ -43,7 +45,7 @@ class Offer:
         kind: An activated LoRA, or one that governs the whole prompt.
         base: The base model's name; None where nothing says it.
         path: Its folder in the repository (empty: the top), or its GGUF file.
-        files: All files to download.
+        files: Its files, the configuration or the GGUF first.
         size: Bytes of them all.
         in_library: Whether the folders of a library say so; then the name is exact.
     """
@@ -157,6 +159,19 @@ def _present(repository: Repository, folder: str, names: tuple[str, ...]) -> tup
 def _rank_of_type(path: str) -> tuple[int, str]:
     name = path.rpartition("/")[2].lower()
     return next((i for i, kind in enumerate(_TYPES) if kind in name), len(_TYPES)), path
+
+
+def all_files(repository: Repository, offer: Offer) -> list[str]:
+    """All files to download for an adapter; reads its configuration to know them.
+
+    Raises:
+        HubError: The configuration cannot be had or read.
+    """
+    if offer.is_gguf:
+        return list(offer.files)
+    config = _read_config(repository, offer.files[0])
+    is_old = config.get("invocation_string") and not config.get("alora_invocation_tokens")
+    return [*offer.files, *(_present(repository, offer.path, (_TOKENIZER,)) if is_old else ())]
 
 
 def _read_config(repository: Repository, path: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +13,7 @@ from alora_cpp.io import canonical_name
 
 from .adapters import DownloadedAdapter
 from .cache_folder import cache_folder
+from .whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,8 @@ def remember(adapter: DownloadedAdapter) -> Pulled:
     one = Pulled(**asdict(adapter), when=when)
     identity = json.dumps([one.repo, canonical_name(one.name), one.kind, one.base])
     file = cache_folder() / "pulled" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
-    written = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(json.dumps(asdict(one), default=str, indent=2), encoding="utf-8")
-        written.replace(file)
+        write_whole(file, json.dumps(asdict(one), default=str, indent=2))
     except OSError as error:
         raise HubError(f"{file} cannot be written ({error.strerror}); set HF_HOME to a folder of your own") from error
     return one

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -22,6 +21,7 @@ from alora_cpp.errors import Cancelled, HubError
 from .client import WeakFileLock, build_hf_headers, http_get
 from .failures import NETWORK_FAILURES, UnreachableError, hub_errors
 from .repository import RemoteFile, Repository
+from .whole_file import write_whole
 
 Progress = Callable[[float], bool]
 
@@ -175,7 +175,5 @@ def _remember_revision(repository: Repository) -> None:
     reference = (folder / PurePosixPath(repository.revision)).resolve()
     if folder not in reference.parents:
         return
-    reference.parent.mkdir(parents=True, exist_ok=True)
-    written = reference.with_name(f"{reference.name}.{os.getpid()}")
-    written.write_text(repository.commit, encoding="utf-8")
-    written.replace(reference)
+    with hub_errors(repository.name):
+        write_whole(reference, repository.commit)
