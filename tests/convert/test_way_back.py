@@ -17,8 +17,9 @@ from alora_cpp.errors import ConversionError
 from oracle.adapter_files import AdapterFile, Array, edit_config, edit_weights
 from oracle.cases import ADAPTERS
 from oracle.tiny_models import (
+    ALL_FAMILIES,
     ALL_LINEAR,
-    FAMILIES,
+    ATTENTION,
     INVOCATION,
     AdapterSpec,
     TinyModel,
@@ -32,16 +33,26 @@ from oracle.tiny_models import (
 EXACT = [
     name for name, spec in ADAPTERS.items() if not spec.alpha_pattern and not (spec.use_rslora and spec.rank_pattern)
 ]
+# Families whose weights a GGUF may have fused, though their models have modules for each.
+FUSABLE = ("llama", "mistral", "qwen2")
 IO_YAML = "model: ~\r\nresponse_format: ~\ntransformations: ~\ninstruction: \u201cSure?\u201d\n"
 
 
 class Trip:
     """An adapter of a family, as PEFT saves it and as GGUF."""
 
-    def __init__(self, folder: Path, spec: AdapterSpec, *, family: str = "llama", outtype: str = "f32") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        spec: AdapterSpec,
+        *,
+        family: str = "llama",
+        outtype: str = "f32",
+        fuse_qkv: bool = False,
+    ) -> None:
         self.folder = folder
         self.model: TinyModel = make_model(family)
-        self.base = write_gguf(self.model, folder / "base.gguf")
+        self.base = write_gguf(self.model, folder / "base.gguf", fuse_qkv=fuse_qkv)
         self.there = write_adapter(self.model, spec, folder / "adapter", base="org/base")
         self.gguf = self.convert(self.there, outtype=outtype)
 
@@ -50,8 +61,8 @@ class Trip:
         return convert_adapter(source, source.with_suffix(f".{outtype}.gguf"), base=self.base, outtype=outtype)
 
     def back(self, *, base: Path | None = None) -> Path:
-        """Converts the file to a folder."""
-        return write_peft_folder(self.gguf, self.folder / "back", base=base or self.base)
+        """Converts the file to a folder; what its base is like, the file says itself."""
+        return write_peft_folder(self.gguf, self.folder / "back", base=base)
 
 
 def weights_of(folder: Path) -> dict[str, Array]:
@@ -77,7 +88,19 @@ def assert_equal_bits(ours: dict[str, Array], theirs: dict[str, Array]) -> None:
         np.testing.assert_array_equal(ours[name].view(np.uint32), values.view(np.uint32), err_msg=name)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def assert_equal_products(ours: Path, theirs: Path) -> None:
+    """What each module adds: scale, B and A up to rounding."""
+    scales, expected_scales = scales_of(ours), scales_of(theirs)
+    assert scales.keys() == expected_scales.keys()
+    found, expected = weights_of(ours), weights_of(theirs)
+    for module, scale in expected_scales.items():
+        a, b = (f"base_model.model.{module}.lora_{half}.weight" for half in "AB")
+        np.testing.assert_array_equal(found[a], expected[a], err_msg=module)
+        products = found[b].astype(np.float64) * scales[module], expected[b].astype(np.float64) * scale
+        np.testing.assert_allclose(*products, rtol=1e-6, err_msg=module)
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 @pytest.mark.parametrize("name", EXACT)
 def test_peft_to_gguf_to_peft_is_exact(name: str, family: str, tmp_path: Path) -> None:
     """The same matrices, to the bit, under the same names, and the very same scales."""
@@ -87,7 +110,21 @@ def test_peft_to_gguf_to_peft_is_exact(name: str, family: str, tmp_path: Path) -
     assert scales_of(back) == scales_of(trip.there)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FUSABLE)
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("with_base", [True, False])
+def test_a_base_with_one_weight_for_q_k_and_v(name: str, family: str, with_base: bool, tmp_path: Path) -> None:
+    """Three modules go into one weight of three times the rank, and come out as they were."""
+    trip = Trip(tmp_path, ADAPTERS[name], family=family, fuse_qkv=True)
+    assert "blk.0.attn_qkv.weight" in AdapterFile(trip.gguf).weights()
+    back = trip.back(base=trip.base if with_base else None)
+    if ADAPTERS[name].targets == ATTENTION:
+        assert_equal_bits(weights_of(back), weights_of(trip.there))
+    # Beside weights of another rank, one alpha must do for both.
+    assert_equal_products(back, trip.there)
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 @pytest.mark.parametrize("outtype", OUTTYPES)
 def test_gguf_to_peft_to_gguf_is_exact(outtype: str, family: str, tmp_path: Path) -> None:
     """Whatever the numbers' type: float32 holds what the file stands for."""
@@ -103,15 +140,41 @@ def test_deviating_alphas_come_back_within_b(name: str, tmp_path: Path) -> None:
     """What each module adds is the same up to rounding; all have one alpha."""
     trip = Trip(tmp_path, ADAPTERS[name])
     back = trip.back()
-    ours, theirs = weights_of(back), weights_of(trip.there)
-    assert ours.keys() == theirs.keys()
     assert config_of(back)["alpha_pattern"] == {}
-    scales, expected_scales = scales_of(back), scales_of(trip.there)
-    for module, scale in expected_scales.items():
-        a, b = (f"base_model.model.{module}.lora_{half}.weight" for half in "AB")
-        np.testing.assert_array_equal(ours[a], theirs[a])
-        expected = theirs[b].astype(np.float64) * scale
-        np.testing.assert_allclose(ours[b].astype(np.float64) * scales[module], expected, rtol=1e-6)
+    assert_equal_products(back, trip.there)
+
+
+def test_modules_of_another_kind(tmp_path: Path) -> None:
+    """An adapter of separate gate and up, for a model that holds them in one module: the ranks add up."""
+    trip = Trip(tmp_path, AdapterSpec(targets=("mlp.gate_proj", "mlp.up_proj"), alpha=10), family="granite")
+    back = trip.back(base=write_hf(make_model("granite4"), tmp_path / "granite4"))
+    ours, theirs = weights_of(back), weights_of(trip.there)
+    assert config_of(back)["target_modules"] == ["shared_mlp.input_linear"]
+    assert len(ours) == 4
+    for layer in (0, 1):
+        prefix = f"base_model.model.model.layers.{layer}"
+        parts = [
+            theirs[f"{prefix}.mlp.{name}.lora_B.weight"] @ theirs[f"{prefix}.mlp.{name}.lora_A.weight"]
+            for name in ("gate_proj", "up_proj")
+        ]
+        fused = f"{prefix}.shared_mlp.input_linear"
+        product = ours[f"{fused}.lora_B.weight"] @ ours[f"{fused}.lora_A.weight"]
+        scale = scales_of(back)[f"model.layers.{layer}.shared_mlp.input_linear"]
+        np.testing.assert_allclose(product * scale, np.concatenate(parts) * (10 / 4), rtol=1e-4, atol=1e-6)
+
+
+def test_a_file_that_does_not_know_its_base(tmp_path: Path) -> None:
+    """Of another converter: the order of rows is asked for only where it matters."""
+    unknown = {f"alora.base.{key}": None for key in ("model_type", "head_count", "head_count_kv")}
+    for family in ("llama", "qwen3", "granite"):
+        (tmp_path / family).mkdir()
+        trip = Trip(tmp_path / family, AdapterSpec(targets=ALL_LINEAR), family=family)
+        rewrite(trip, unknown)
+        if family != "qwen3":
+            with pytest.raises(ConversionError, match=r"how many heads its base has.*--base"):
+                trip.back()
+        back = trip.back(base=None if family == "qwen3" else trip.base)
+        assert_equal_bits(weights_of(back), weights_of(trip.there))
 
 
 @pytest.mark.parametrize(("alpha", "rank"), [(16, 8), (0.1, 3), (7.5, 6), (1, 1), (16, 4), (0, 4)])
@@ -177,7 +240,7 @@ def test_modules_are_named_so_that_peft_finds_no_others(with_base: bool, tmp_pat
         folder.mkdir()
         trip = Trip(folder, AdapterSpec(targets=ALL_LINEAR), family="qwen2")
         edit_weights(trip.there, change)
-        edit_config(trip.there, target_modules=r".*\.[01]\..*")
+        edit_config(trip.there, target_modules=None)
         trip.gguf = trip.convert(trip.there)
         config = config_of(write_peft_folder(trip.gguf, folder / "back", base=trip.base if with_base else None))
         return {key: config[key] for key in ("target_modules", "layers_to_transform") if key in config}
@@ -194,7 +257,7 @@ def test_modules_are_named_so_that_peft_finds_no_others(with_base: bool, tmp_pat
     }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_base_may_be_gguf_or_folder(family: str, tmp_path: Path) -> None:
     trip = Trip(tmp_path, ADAPTERS["all-r4"], family=family)
     hf_folder = write_hf(trip.model, tmp_path / "hf")
