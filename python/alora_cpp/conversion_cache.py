@@ -21,6 +21,7 @@ from pathlib import Path
 from alora_cpp import _core
 from alora_cpp.errors import AdapterMismatchError, ConversionError
 from alora_cpp.file_digest import FileDigest, digest_of, read_digest, write_digest
+from alora_cpp.loaded_model import LoadedModel
 
 _OUTTYPE = "f16"
 # A name on the hub, rather than a folder of whoever trained it.
@@ -29,7 +30,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHTS, _TEXTS = "adapter_model.safetensors", (".json", ".yaml", ".md", ".jinja")
 
 
-def as_gguf(path: Path, base: Path, *, name: str | None = None, force: bool = False) -> Path:
+def as_gguf(path: Path, base: LoadedModel, *, name: str | None = None, force: bool = False) -> Path:
     """An adapter as GGUF: a file as it is, a PEFT folder converted, unless that was done before.
 
     The digests of the folder's files are kept, too, and taken as they are while a file's size, time and inode stay, so
@@ -37,14 +38,13 @@ def as_gguf(path: Path, base: Path, *, name: str | None = None, force: bool = Fa
 
     Args:
         path: A GGUF file or a PEFT folder.
-        base: The GGUF of the model that it is to run on.
+        base: The model that it is to run on.
         name: The adapter's name in the file; the folder's, if not given.
         force: Whether to convert an adapter that names another base, too.
 
     Raises:
         AdapterMismatchError: The folder names another base.
         ConversionError: The folder cannot be converted, or the cache cannot be written.
-        ModelLoadError: `base` is no GGUF model.
     """
     if not path.is_dir():
         return path
@@ -62,36 +62,29 @@ def as_gguf(path: Path, base: Path, *, name: str | None = None, force: bool = Fa
         if _is_whole(entry, read_digest(record)):
             return entry
         with tempfile.TemporaryDirectory(prefix=".converting-", dir=cache) as scratch:
-            written = convert_adapter(path, Path(scratch) / "adapter.gguf", base=base, outtype=_OUTTYPE, name=name)
+            written = convert_adapter(path, Path(scratch) / "adapter.gguf", base=base.path, outtype=_OUTTYPE, name=name)
             digest = digest_of(written)
             written.replace(entry)
         write_digest(record, digest)
     except OSError as error:
         raise ConversionError(
             f"{path} is to be kept as GGUF in {cache}, which failed: {error}; make room or name another cache folder"
-            f" with HF_HOME, or convert it yourself: alora-cli convert {path} --outfile FILE --base {base}"
+            f" with HF_HOME, or convert it yourself: alora-cli convert {path} --outfile FILE --base {base.path}"
         ) from error
     return entry
 
 
-def _check_base(folder: Path, base: Path) -> None:
+def _check_base(folder: Path, base: LoadedModel) -> None:
     """Compares names before the file is written: it will say that it was made for this base, whatever that is."""
-    from alora_cpp.convert.gguf_header import read_header
     from alora_cpp.convert.peft_config import read_config
 
     wanted = read_config(folder).base
-    if wanted is None or _HUB_NAME.fullmatch(wanted) is None:
+    if wanted is None or _HUB_NAME.fullmatch(wanted) is None or _core.names_match(wanted, base.names):
         return
-    try:
-        found = read_header(base).values.get("general.name")
-    except (OSError, ValueError) as error:
-        raise ConversionError(f"the base {base} cannot be read as GGUF: {error}; download it again") from None
-    names = [base.name.removesuffix(".gguf"), *([found] if isinstance(found, str) else [])]
-    if not _core.names_match(wanted, names):
-        raise AdapterMismatchError(
-            f"{folder} was made for {wanted}, but the model {base} is called {' or '.join(names)}; use an adapter for"
-            " this model, or --force (force=True) if it is the same under another name"
-        )
+    raise AdapterMismatchError(
+        f"{folder} was made for {wanted}, but the model {base.path} is called {' or '.join(base.names)}; use an adapter"
+        " for this model, or --force (force=True) if it is the same under another name"
+    )
 
 
 def _is_whole(entry: Path, written: FileDigest | None) -> bool:
@@ -101,7 +94,7 @@ def _is_whole(entry: Path, written: FileDigest | None) -> bool:
     return digest_of(entry, known=written).sha256 == written.sha256
 
 
-def _key(folder: Path, base: Path, name: str, cache: Path) -> str:
+def _key(folder: Path, base: LoadedModel, name: str, cache: Path) -> str:
     facts = {
         "files": {file.name: _known_digest(file, cache) for file in _inputs(folder)},
         "base": _base_identity(base),
@@ -127,13 +120,14 @@ def _known_digest(file: Path, cache: Path) -> str:
     return digest.sha256
 
 
-def _base_identity(base: Path) -> list[str | int | None]:
-    prints = _core.read_fingerprints(str(base))
+def _base_identity(base: LoadedModel) -> list[str | int | None]:
+    """What the base is, and of what else it is that goes into an adapter's file, its template."""
+    prints = base._core.fingerprints
     if prints.weights is not None:
-        return [prints.vocabulary, prints.weights]
+        return [prints.vocabulary, prints.weights, base.chat_template]
     # One file of several has no fingerprint of the weights: then the entry belongs to this very file.
-    status = base.stat()
-    return [prints.vocabulary, str(base.resolve()), status.st_size, status.st_mtime_ns]
+    status = base.path.stat()
+    return [prints.vocabulary, str(base.path.resolve()), status.st_size, status.st_mtime_ns]
 
 
 @functools.cache

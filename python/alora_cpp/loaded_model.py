@@ -86,6 +86,11 @@ class LoadedModel:
         """The name in the file (`general.name`), else the file's stem."""
         return self.metadata.get("general.name") or self.path.stem
 
+    @property
+    def names(self) -> list[str]:
+        """What it may be called where it or an adapter for it is published: its name, and its file's."""
+        return list(dict.fromkeys([self.name, self.path.name.removesuffix(".gguf")]))
+
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the file's size and of samples of its content, to tell models apart in a moment."""

@@ -13,7 +13,7 @@ import gguf
 import numpy as np
 import pytest
 
-from alora_cpp import AdapterMismatchError, ConversionError, convert
+from alora_cpp import AdapterMismatchError, ConversionError, Model, convert
 from alora_cpp.conversion_cache import as_gguf
 from oracle.tiny_models import ATTENTION, AdapterSpec, adapter_weights, write_adapter
 from tiny import Key, Kind, make_model, rewrite_gguf, write_gguf
@@ -30,8 +30,8 @@ def peft(tmp_path: Path, tiny_model: TinyModel) -> Path:
 
 
 @pytest.fixture
-def base(model_path: Path) -> Path:
-    return model_path
+def base(model: Model) -> Model:
+    return model
 
 
 @pytest.fixture
@@ -64,12 +64,12 @@ def change(file: Path, content: bytes) -> None:
     os.utime(file, ns=(time + 1_000_000, time + 1_000_000))
 
 
-def test_a_gguf_stays_as_it_is(base: Path, adapter_paths: list[Path], cache: Path) -> None:
+def test_a_gguf_stays_as_it_is(base: Model, adapter_paths: list[Path], cache: Path) -> None:
     assert as_gguf(adapter_paths[0], base) == adapter_paths[0]
     assert not cache.exists()
 
 
-def test_a_folder_is_converted_once(peft: Path, base: Path, cache: Path, conversions: list[Path]) -> None:
+def test_a_folder_is_converted_once(peft: Path, base: Model, cache: Path, conversions: list[Path]) -> None:
     made = as_gguf(peft, base)
     assert made.parent == cache
     assert [as_gguf(peft, base) for _ in range(3)] == [made] * 3
@@ -77,7 +77,7 @@ def test_a_folder_is_converted_once(peft: Path, base: Path, cache: Path, convers
     assert files_of(cache) == [".gguf", ".json"]
 
 
-def test_it_holds_the_weights_in_float16(peft: Path, base: Path, cache_home: Path, tiny_model: TinyModel) -> None:
+def test_it_holds_the_weights_in_float16(peft: Path, base: Model, cache_home: Path, tiny_model: TinyModel) -> None:
     """Against the numbers that the folder was written from; B of v is not reordered."""
     reader = gguf.GGUFReader(as_gguf(peft, base, name="mine"))
     tensors = {tensor.name: tensor for tensor in reader.tensors}
@@ -98,7 +98,7 @@ def test_it_holds_the_weights_in_float16(peft: Path, base: Path, cache_home: Pat
     ],
 )
 def test_another_content_is_converted_anew(
-    peft: Path, base: Path, conversions: list[Path], tiny_model: TinyModel, file: str, content: bytes | None
+    peft: Path, base: Model, conversions: list[Path], tiny_model: TinyModel, file: str, content: bytes | None
 ) -> None:
     first = as_gguf(peft, base)
     if content is None:
@@ -115,7 +115,7 @@ def test_another_content_is_converted_anew(
 
 
 def test_the_same_content_elsewhere_is_the_same_entry(
-    peft: Path, base: Path, conversions: list[Path], tiny_model: TinyModel
+    peft: Path, base: Model, conversions: list[Path], tiny_model: TinyModel
 ) -> None:
     again = write_adapter(tiny_model, SPEC, peft.parent / "again" / "safety")
     assert as_gguf(again, base) == as_gguf(peft, base)
@@ -123,16 +123,17 @@ def test_the_same_content_elsewhere_is_the_same_entry(
     assert as_gguf(again, base, name="other") != as_gguf(peft, base)
 
 
-def test_the_base_is_known_by_what_it_is(peft: Path, base: Path, conversions: list[Path], tmp_path: Path) -> None:
-    renamed = rewrite_gguf(base, tmp_path / "renamed-Q8_0.gguf", general__name=Key("renamed", Kind.STRING))
-    assert as_gguf(peft, renamed) == as_gguf(peft, base)
-    other = write_gguf(make_model("llama", seed=1), tmp_path / "other.gguf")
-    assert as_gguf(peft, other) != as_gguf(peft, base)
+def test_the_base_is_known_by_what_it_is(peft: Path, base: Model, conversions: list[Path], tmp_path: Path) -> None:
+    path = rewrite_gguf(base.path, tmp_path / "renamed-Q8_0.gguf", general__name=Key("renamed", Kind.STRING))
+    with Model(path) as renamed:
+        assert as_gguf(peft, renamed) == as_gguf(peft, base)
+    with Model(write_gguf(make_model("llama", seed=1), tmp_path / "other.gguf")) as other:
+        assert as_gguf(peft, other) != as_gguf(peft, base)
     assert len(conversions) == 2
 
 
 def test_unchanged_files_are_not_read_again(
-    peft: Path, base: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
+    peft: Path, base: Model, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file with the same size, time and inode is taken for the same: so this change goes unnoticed."""
     made = as_gguf(peft, base)
@@ -149,7 +150,7 @@ def test_unchanged_files_are_not_read_again(
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "removed", "no record", "empty record", "wrong record"])
 def test_a_damaged_entry_is_made_again(
-    peft: Path, base: Path, conversions: list[Path], damage: str, cache: Path
+    peft: Path, base: Model, conversions: list[Path], damage: str, cache: Path
 ) -> None:
     made = as_gguf(peft, base)
     content, record = made.read_bytes(), made.with_suffix(".json")
@@ -170,17 +171,17 @@ def test_a_damaged_entry_is_made_again(
     assert files_of(cache) == [".gguf", ".json"]
 
 
-def test_an_entry_that_was_moved_with_its_cache_still_serves(peft: Path, base: Path, conversions: list[Path]) -> None:
+def test_an_entry_that_was_moved_with_its_cache_still_serves(peft: Path, base: Model, conversions: list[Path]) -> None:
     made = as_gguf(peft, base)
     os.utime(made)
     assert as_gguf(peft, base) == made
     assert len(conversions) == 1
 
 
-def test_many_processes_at_once(peft: Path, base: Path, cache: Path) -> None:
+def test_many_processes_at_once(peft: Path, base: Model, cache: Path) -> None:
     script = (
-        f"from pathlib import Path; from alora_cpp.conversion_cache import as_gguf\n"
-        f"input(); print(as_gguf(Path({str(peft)!r}), Path({str(base)!r})))"
+        "from pathlib import Path; from alora_cpp import Model; from alora_cpp.conversion_cache import as_gguf\n"
+        f"input(); print(as_gguf(Path({str(peft)!r}), Model({str(base.path)!r})))"
     )
     command = [sys.executable, "-c", script]
     processes = [subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for _ in range(3)]
@@ -195,7 +196,7 @@ def test_many_processes_at_once(peft: Path, base: Path, cache: Path) -> None:
 
 class TestErrors:
     def test_a_folder_that_cannot_be_converted_leaves_nothing(
-        self, peft: Path, base: Path, cache: Path, tiny_model: TinyModel
+        self, peft: Path, base: Model, cache: Path, tiny_model: TinyModel
     ) -> None:
         other = write_adapter(tiny_model, AdapterSpec(ATTENTION, 8), peft.parent / "other")
         (peft / "adapter_model.safetensors").write_bytes((other / "adapter_model.safetensors").read_bytes())
@@ -203,12 +204,12 @@ class TestErrors:
             as_gguf(peft, base)
         assert files_of(cache) == []
 
-    def test_a_cache_that_cannot_be_written(self, peft: Path, base: Path, cache_home: Path) -> None:
+    def test_a_cache_that_cannot_be_written(self, peft: Path, base: Model, cache_home: Path) -> None:
         cache_home.write_text("a file")
         with pytest.raises(ConversionError, match=r"HF_HOME.*alora-cli convert"):
             as_gguf(peft, base)
 
-    def test_another_base_is_refused_by_name(self, peft: Path, base: Path, cache_home: Path) -> None:
+    def test_another_base_is_refused_by_name(self, peft: Path, base: Model, cache_home: Path) -> None:
         path = peft / "adapter_config.json"
         config = json.loads(path.read_text())
 

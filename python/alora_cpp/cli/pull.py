@@ -96,12 +96,11 @@ def _pull_model(repository: Repository, offer: ModelOffer, arguments: argparse.N
 def _pull_adapters(
     repository: Repository, offers: Sequence[Offer], names: Sequence[str], arguments: argparse.Namespace
 ) -> int:
-    from alora_cpp.finding.place import base_names
     from alora_cpp.hub.adapters import choose_offer, download_offer, fits
     from alora_cpp.hub.pulled import remember
 
     base = _base(arguments.base)
-    called: list[str] = base_names(base) if base else [arguments.base] if arguments.base else []
+    called: list[str] = base.names if base else [arguments.base] if arguments.base else []
     wanted: Sequence[str | None] = names or [None]
     if arguments.all:
         wanted = list(dict.fromkeys(offer.name for offer in offers if fits(offer, called))) or [None]

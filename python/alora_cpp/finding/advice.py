@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from alora_cpp.finding.place import Place, base_names
+from alora_cpp.finding.place import Place
 from alora_cpp.finding.surroundings import stems
 from alora_cpp.io import canonical_name
 
@@ -55,7 +55,7 @@ def not_found(model: Model, name: str, looked_at: Sequence[Candidate], around: S
 
 def _advice(model: Model, name: str) -> str:
     give = f"--adapter {name}=PATH"
-    granite = re.search(r"granite\D{0,3}(\d+)?", " ".join(base_names(model)), re.IGNORECASE)
+    granite = re.search(r"granite\D{0,3}(\d+)?", " ".join(model.names), re.IGNORECASE)
     if granite is None:
         return f"pull it, alora-cli pull REPO --intrinsic {name} --base {model.path}, or give it with {give}"
     published = _PART_OF.get(canonical_name(name), name)

@@ -79,7 +79,7 @@ class Place:
         return list(read_header(self._gguf(model), arrays=[key]).values.get(key, []))
 
     def _gguf(self, model: Model) -> Path:
-        return as_gguf(self.path, model.path, name=self.name, force=self.force)
+        return as_gguf(self.path, model, name=self.name, force=self.force)
 
     def _told(self, error: AdapterError, gguf: Path) -> AdapterError:
         """The error, of the folder that the user knows rather than of the file that it was converted to."""
@@ -102,11 +102,6 @@ def given(model: Model, source: str | PathLike[str], *, force: bool = False) -> 
     if isinstance(source, str) and "#" in source and not Path(source).exists():
         from alora_cpp.hub import download_adapter
 
-        downloaded = download_adapter(source, base_names=base_names(model))
+        downloaded = download_adapter(source, base_names=model.names)
         return Place(downloaded.name, "given", downloaded.path, force)
     return Place(None, "given", Path(source), force)
-
-
-def base_names(model: Model) -> list[str]:
-    """What the model may be called where adapters are published: by its file's metadata, and by the file."""
-    return list(dict.fromkeys([model.name, model.path.name.removesuffix(".gguf")]))
