@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from oracle.tiny_models import ALL_LINEAR, ATTENTION, INVOCATION, N_VOCAB, AdapterSpec
+from oracle.tiny_models import (
+    ALL_LINEAR,
+    ATTENTION,
+    FAMILIES,
+    HYBRID_FAMILIES,
+    INVOCATION,
+    N_VOCAB,
+    STATE_SPACE,
+    AdapterSpec,
+)
 
 GENERATED = 16
 PROMPT_LENGTH = 12
@@ -36,6 +45,10 @@ ADAPTERS["patterns-rslora"] = AdapterSpec(
     alpha_pattern={"gate_proj": 20},
 )
 ADAPTERS["one-token"] = AdapterSpec(invocation=INVOCATION[:1])
+ADAPTERS["state-space"] = AdapterSpec(targets=(*ALL_LINEAR, *STATE_SPACE), alpha_pattern={"mamba.in_proj": 3})
+
+# What differs between families is where weights are and in which order; that shows in a few.
+_TELLING = ("qkv-r4", "all-r32-rslora", "patterns", "lora")
 
 
 def prompt_ids(kind: str, invocation: tuple[int, ...] | None, *, seed: int) -> list[int]:
@@ -69,9 +82,18 @@ def adapter_seed(name: str) -> int:
     return list(ADAPTERS).index(name)
 
 
-def prompt_kinds(spec: AdapterSpec) -> tuple[str, ...]:
+def adapter_names(family: str) -> tuple[str, ...]:
+    """Lists the adapters that are tried on a family."""
+    if family in FAMILIES:
+        return tuple(name for name in ADAPTERS if name != "state-space")
+    return (*_TELLING, "state-space") if family in HYBRID_FAMILIES else _TELLING
+
+
+def prompt_kinds(family: str, name: str) -> tuple[str, ...]:
     """Lists the prompts an adapter is tried on; the invocation's place means nothing to a LoRA."""
-    return PROMPTS if spec.invocation is not None else PROMPTS[:1]
+    if ADAPTERS[name].invocation is None:
+        return PROMPTS[:1]
+    return PROMPTS if family in FAMILIES else ("middle",)
 
 
 def activation(ids: list[int], invocation: tuple[int, ...] | None) -> int:

@@ -12,9 +12,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.activations import GELUTanh
 
-from oracle.cases import GENERATED
+from oracle.cases import GENERATED, prompt_ids
 
+# From here on ggml's GELU does not look anything up.
 _TABLE_END = 10
+
+# Where the best two tokens are closer, another order of summing may choose the other one.
+_CLEAR_LEAD = 2e-3
 
 
 def load_base(folder: Path) -> PreTrainedModel:
@@ -70,3 +74,25 @@ def greedy(model: PeftModel, ids: Sequence[int]) -> tuple[list[int], float]:
         output = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), generation_config=config)
     best = torch.stack(output.logits)[:, 0].topk(2, dim=-1).values
     return output.sequences[0, len(ids) :].tolist(), float((best[:, 0] - best[:, 1]).min())
+
+
+def clear_prompt(
+    model: PeftModel, kind: str, invocation: tuple[int, ...] | None, *, seed: int = 0
+) -> tuple[list[int], list[int]]:
+    """Finds a prompt after which every greedily generated token is a clear choice.
+
+    Args:
+        model: The model.
+        kind: One of `PROMPTS`.
+        invocation: The adapter's invocation tokens.
+        seed: The first one tried.
+
+    Returns:
+        The prompt, and what is generated.
+    """
+    for tried in range(seed, seed + 100):
+        ids = prompt_ids(kind, invocation, seed=tried)
+        generated, lead = greedy(model, ids)
+        if lead > _CLEAR_LEAD:
+            return ids, generated
+    raise RuntimeError("no prompt leads to a clear choice at every step")

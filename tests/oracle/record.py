@@ -19,32 +19,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peft import PeftModel
 
 from oracle import peft_oracle
-from oracle.cases import ADAPTERS, adapter_seed, prompt_ids, prompt_kinds
-from oracle.tiny_models import FAMILIES, make_model, write_adapter, write_hf
+from oracle.cases import ADAPTERS, adapter_names, adapter_seed, prompt_kinds
+from oracle.tiny_models import ALL_FAMILIES, make_model, write_adapter, write_hf
 
 RECORDED = Path(__file__).with_name("recorded.npz")
-
-# Where the best two tokens are closer, another order of summing may choose the other one.
-_CLEAR_LEAD = 2e-3
 
 
 def main() -> None:
     """Computes and writes everything."""
     arrays: dict[str, Any] = {"cases": [], "ids": [], "logits": [], "generated": []}
     with tempfile.TemporaryDirectory() as scratch:
-        for family in FAMILIES:
+        for family in ALL_FAMILIES:
             model = make_model(family)
             arrays[f"probe_{family}"] = model.weights["model.norm.weight"]
             hf_folder = write_hf(model, Path(scratch) / family)
-            for name, spec in ADAPTERS.items():
+            for name in adapter_names(family):
+                spec = ADAPTERS[name]
                 folder = Path(scratch) / f"{family}-{name}"
                 write_adapter(model, spec, folder, seed=adapter_seed(name))
                 adapted = peft_oracle.load_adapter(peft_oracle.load_base(hf_folder), folder)
-                for kind in prompt_kinds(spec):
-                    ids, generated = _clear_prompt(adapted, kind, spec.invocation)
+                for kind in prompt_kinds(family, name):
+                    ids, generated = peft_oracle.clear_prompt(adapted, kind, spec.invocation)
                     arrays["cases"].append(f"{family}/{name}/{kind}")
                     arrays["ids"].append(ids)
                     arrays["logits"].append(peft_oracle.logits(adapted, ids))
@@ -53,15 +50,6 @@ def main() -> None:
     arrays["generated"] = np.array(arrays["generated"], dtype=np.int16)
     arrays["logits"] = np.array(arrays["logits"], dtype=np.float32)
     np.savez_compressed(RECORDED, **arrays)
-
-
-def _clear_prompt(adapted: PeftModel, kind: str, invocation: tuple[int, ...] | None) -> tuple[list[int], list[int]]:
-    for seed in range(100):
-        ids = prompt_ids(kind, invocation, seed=seed)
-        generated, lead = peft_oracle.greedy(adapted, ids)
-        if lead > _CLEAR_LEAD:
-            return ids, generated
-    raise RuntimeError("no prompt leads to a clear choice at every step")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 from alora_cpp import Model
 from alora_cpp.convert import convert_adapter
-from oracle.cases import ADAPTERS, TOLERANCE, adapter_seed, prompt_kinds
+from oracle.cases import ADAPTERS, TOLERANCE, adapter_names, adapter_seed, prompt_kinds
 from oracle.engine import (
     UBATCHES,
     continue_greedily,
@@ -21,7 +21,7 @@ from oracle.engine import (
     make_context,
     queue_prompt,
 )
-from oracle.tiny_models import FAMILIES, make_model, write_adapter, write_gguf
+from oracle.tiny_models import ALL_FAMILIES, make_model, write_adapter, write_gguf
 
 RECORDED = Path(__file__).with_name("recorded.npz")
 
@@ -61,7 +61,7 @@ class Bench:
         return convert_adapter(folder, f"{folder}.gguf", base=self._path, outtype="f32")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=ALL_FAMILIES)
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """One model a family, for all tests of the family."""
     bench = Bench(request.param, tmp_path_factory.mktemp(request.param))
@@ -76,13 +76,16 @@ def test_this_machine_draws_the_recorded_weights(bench: Bench) -> None:
     np.testing.assert_allclose(make_model(bench.family).weights["model.norm.weight"], probe, 1e-5)
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+CASES = [(family, name) for family in ALL_FAMILIES for name in adapter_names(family)]
+
+
+@pytest.mark.parametrize(("bench", "name"), CASES, indirect=["bench"], scope="module")
 def test_logits_of_every_position(bench: Bench, name: str) -> None:
     """Rows before and after the activation, whole or cut into several passes."""
     adapter = bench.model.load_adapter(bench.adapter_file(name))
     for n_ubatch in UBATCHES:
         context = make_context(bench.model, n_ubatch=n_ubatch)
-        for kind in prompt_kinds(ADAPTERS[name]):
+        for kind in prompt_kinds(bench.family, name):
             recording = recordings()[f"{bench.family}/{name}/{kind}"]
             branch = queue_prompt(context, adapter, recording.ids)
             context.decode()
@@ -91,12 +94,12 @@ def test_logits_of_every_position(bench: Bench, name: str) -> None:
             branch.close()
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize(("bench", "name"), CASES, indirect=["bench"], scope="module")
 def test_greedy_tokens(bench: Bench, name: str) -> None:
     """What is generated after the prompt is adapted, too."""
     adapter = bench.model.load_adapter(bench.adapter_file(name))
     context = make_context(bench.model, n_ubatch=512)
-    for kind in prompt_kinds(ADAPTERS[name]):
+    for kind in prompt_kinds(bench.family, name):
         recording = recordings()[f"{bench.family}/{name}/{kind}"]
         branch = queue_prompt(context, adapter, recording.ids)
         context.decode()
@@ -109,8 +112,8 @@ def test_different_adapters_in_one_batch(bench: Bench, n_ubatch: int) -> None:
     """Every adapter governs its own branch of one fused batch, and nothing else."""
     context = make_context(bench.model, n_ubatch=n_ubatch)
     queued = []
-    for index, name in enumerate(ADAPTERS):
-        kinds = prompt_kinds(ADAPTERS[name])
+    for index, name in enumerate(adapter_names(bench.family)):
+        kinds = prompt_kinds(bench.family, name)
         recording = recordings()[f"{bench.family}/{name}/{kinds[index % len(kinds)]}"]
         adapter = bench.model.load_adapter(bench.adapter_file(name))
         queued.append((name, recording, queue_prompt(context, adapter, recording.ids)))

@@ -88,7 +88,8 @@ def _draw_block(draw: _Draw, layer: int) -> None:
         draw.norm(prefix + "input_layernorm", hidden)
     draw.norm(prefix + "post_attention_layernorm", hidden)
     if draw.family == "olmo2" or draw.gemma:
-        draw.norm(prefix + "post_feedforward_layernorm", hidden)
+        # ggml rounds GELU; the less comes of it, the less it matters when another machine rounds the other way.
+        draw.norm(prefix + "post_feedforward_layernorm", hidden, 0.3 if draw.gemma else 1.0)
     if draw.gemma:
         draw.norm(prefix + "pre_feedforward_layernorm", hidden)
     if config.get("layer_types", ["attention"] * (layer + 1))[layer] == "mamba":
