@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -250,8 +251,9 @@ def test_progress_bars_are_for_terminals(hub: Hub, home: Path, commit: str) -> N
     quiet = subprocess.run(command, capture_output=True, text=True, env=hub.environment(home / "piped"))
     assert quiet.stderr == ""
     assert quiet.stdout.count("\n") == 1
-    pty = pytest.importorskip("pty")
+    pty, termios, fcntl = (pytest.importorskip(name) for name in ("pty", "termios", "fcntl"))
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=hub.environment(home)) as process:
         assert process.stdout is not None
         printed = process.stdout.read().decode()

@@ -98,7 +98,7 @@ def _fill(repository: Repository, path: str, blob: Path, advanced: Callable[[int
         begun = partial.stat().st_size if partial.is_file() else 0
         if begun < file.size or file.size == 0:
             _check_space(blob.parent, file.size - begun)
-            _fetch(url, partial, begun, advanced)
+            _fetch(url, path, partial, begun, advanced)
         size = partial.stat().st_size
         found = _hash(partial, file)
         if size == file.size and found == file.content_hash:
@@ -118,13 +118,13 @@ def _fill(repository: Repository, path: str, blob: Path, advanced: Callable[[int
         )
 
 
-def _fetch(url: str, partial: Path, begun: int, advanced: Callable[[int], None]) -> None:
+def _fetch(url: str, shown: str, partial: Path, begun: int, advanced: Callable[[int], None]) -> None:
     """Adds to a partial file what comes, as often as a cut connection brought at least something."""
     while True:
         try:
             with _Counted(partial, advanced) as file:
                 headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-                http_get(url, file, resume_size=begun, headers=headers)
+                http_get(url, file, resume_size=begun, headers=headers, displayed_filename=shown)
             return
         except NETWORK_FAILURES:
             size = partial.stat().st_size
