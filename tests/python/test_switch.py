@@ -1,7 +1,4 @@
-"""A Granite Switch model computes with a built-in adapter what its base does with the same adapter from a file.
-
-Each docstring names the break under which its test was seen to fail.
-"""
+"""A Granite Switch model computes with a built-in adapter what its base does with the same adapter from a file."""
 
 from __future__ import annotations
 
@@ -67,7 +64,7 @@ def test_rows_of_no_adapter_are_the_bases(switch: Model, base: Model) -> None:
 def test_fused_rows_of_built_in_adapters_are_those_of_the_same_adapters_from_files(
     switch: Model, base: Model, built_in: dict[str, Adapter], separate: dict[str, Adapter], n_ubatch: int
 ) -> None:
-    """Tried with: the control token of another adapter, and `governed_rows` leaving the substitute in its place."""
+    """Tried with: the next adapter's index and control token."""
     with open_exact(switch, n_ubatch=n_ubatch) as one, open_exact(base, n_ubatch=n_ubatch) as other:
         composed = checks(one, begin(one, PROMPT), built_in)
         apart = checks(other, begin(other, PROMPT), separate)
@@ -102,7 +99,6 @@ def test_the_router_reads_its_control_tokens_from_any_cache(
 
 
 def test_a_control_token_acts_on_its_own_branch_alone(switch: Model, built_in: dict[str, Adapter]) -> None:
-    """Tried with: lineage_table::sees letting every branch see every cell."""
     with open_exact(switch) as context:
         trunk = begin(context, PROMPT)
         kv, logits = trunk.kv_bytes(), trunk.logits()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alora_cpp import AdapterError, Chat, Model, Verdict
-from tiny import N_VOCAB, fresh_logits
+from tiny import N_VOCAB, Key, Kind, fresh_logits
 from tiny_chats import (
     ASSISTANT,
     DOCUMENTS,
@@ -70,7 +70,7 @@ def assert_same(left: Verdict, right: Verdict) -> None:
 def test_verdicts_are_those_of_the_adapters_apart(
     pair: tuple[Model, Model], composed: Composed, tmp_path: Path, kind: str
 ) -> None:
-    """Tried with: `BuiltInIntrinsic.load` giving the next adapter's index and control token."""
+    """Tried with: the next adapter's index and control token, and the substitute left in the control token's place."""
     load(pair, composed, tmp_path, KINDS[kind][0])
     arguments = {"what": "so"} if kind == "tagged" else {}
     documents = [{"text": text} for text in DOCUMENTS]
@@ -103,20 +103,20 @@ def test_checks_leave_the_conversation_bit_for_bit(
         assert_no_trace(chat, tolerance=1e-5)
 
 
-def rows_of_last_check(chat: Chat, name: str, monkeypatch: pytest.MonkeyPatch, **arguments: str) -> list[int]:
-    """The tokens of the branch on which an intrinsic is asked."""
+def rows_of_check(chat: Chat, name: str, monkeypatch: pytest.MonkeyPatch, **arguments: str) -> dict[str, list[int]]:
+    """The tokens of the branches on which an intrinsic, and those that it calls, are asked."""
     from alora_cpp.chat import call
 
-    asked: list[list[int]] = []
+    asked: dict[str, list[int]] = {}
     advance = call.Call.advance
 
     def watched(self: call.Call) -> bool:
-        asked.append(self._branch.tokens)
+        asked.setdefault(self.intrinsic.name, self._branch.tokens)
         return advance(self)
 
     monkeypatch.setattr(call.Call, "advance", watched)
     chat.check(name, arguments=arguments)
-    return asked[0]
+    return asked
 
 
 def test_the_control_token_takes_the_place_of_the_invocations_first_token(
@@ -124,7 +124,7 @@ def test_the_control_token_takes_the_place_of_the_invocations_first_token(
 ) -> None:
     load(pair, composed, tmp_path, KINDS["labels"][0])
     with open_chat(pair[0], MESSAGES) as chat:
-        rows = rows_of_last_check(chat, "safety", monkeypatch)
+        rows = rows_of_check(chat, "safety", monkeypatch)["safety"]
     assert rows == [*turns(MESSAGES), control_token("safety"), *ASSISTANT_PROMPT[1:]]
 
 
@@ -159,7 +159,7 @@ def test_an_invocation_within_the_instruction(
     with open_chat(switch, said) as one, open_chat(base, said) as other:
         what = {"what": "<certainty>"}
         assert_same(one.check("sureness", arguments=what), other.check("sureness", arguments=what))
-        rows = rows_of_last_check(one, "sureness", monkeypatch, **what)
+        rows = rows_of_check(one, "sureness", monkeypatch, **what)["sureness"]
     judge = text_tokens("Judge: ")
     written = [*turns(said), *template_tokens("<|start_of_role|>user<|end_of_role|>"), *judge]
     assert rows[: len(written) + 2] == [*written, control_token("certainty"), *text_tokens("c")]
@@ -188,9 +188,35 @@ def test_an_ordinary_lora_governs_the_whole_prompt(tmp_path: Path, monkeypatch: 
             verdict = chat.check("sureness")
             assert verdict.tokens_reused == 0
             assert_no_trace(chat, tolerance=1e-5)
-            rows = rows_of_last_check(chat, "sureness", monkeypatch)
+            rows = rows_of_check(chat, "sureness", monkeypatch)["sureness"]
         prompt = [*turns(MESSAGES), *template_tokens(ASSISTANT)]
         assert rows == [control_token("certainty"), *prompt[1:]]
         last = fresh_logits(base, prompt, adapter=base.load_adapter(files["certainty"]))[-1]
         yes, no = (np.exp(float(last[text_tokens(label)[0]])) for label in ("Y", "N"))
         assert verdict.probabilities["Y"] == pytest.approx(yes / (yes + no), abs=1e-4)
+
+
+def test_one_that_is_asked_may_call_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first one's adapter governs is read again as the base's. Tried with: its control token left therein."""
+    plain = compose(tmp_path / "plain")
+    free = write_io(tmp_path / "free.yaml", {"parameters": {"max_completion_tokens": 8}})
+    labels = write_io(tmp_path / "labels.yaml", KINDS["labels"][0])
+    files = plain.write_adapters(tmp_path)
+    with Model(plain.base) as base:
+        base.load_intrinsic(files["certainty"], io_yaml=free)
+        with open_chat(base, MESSAGES) as chat:
+            alone = chat.check("certainty").text
+        calling = text_tokens(alone)[2:4]
+        base.load_intrinsic(files["safety"], io_yaml=labels, invocation=calling)
+        with open_chat(base, MESSAGES, may_call=["safety"]) as chat:
+            expected = chat.check("certainty").text
+    substitutes = Key([ASSISTANT_PROMPT[0], calling[0], 0], Kind.ARRAY, Kind.INT32)
+    composed = compose(tmp_path / "called", graniteswitch__adapters__token_ids_substitute=substitutes)
+    with Model(composed.path) as switch:
+        switch.load_intrinsic("certainty", io_yaml=free)
+        switch.load_intrinsic("safety", io_yaml=labels, invocation=calling)
+        with open_chat(switch, MESSAGES, may_call=["safety"]) as chat:
+            assert chat.check("certainty").text == expected != alone
+            rows = rows_of_check(chat, "certainty", monkeypatch)["safety"]
+            assert [token for token in rows if token >= N_VOCAB] == [control_token("safety")]
+            assert_no_trace(chat, tolerance=1e-5)
