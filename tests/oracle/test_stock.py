@@ -47,8 +47,8 @@ pytestmark = [
 ]
 
 N_TOKENS = 12
-# Of log-probabilities. Builds round differently, and some operations make more of it: Gemma's GELU goes through a table of
-# float16, and matrices of float16 are multiplied with inputs rounded to float16.
+# Of log-probabilities. Builds round differently, and some operations make more of it: Gemma's GELU goes through a table
+# of float16, and matrices of float16 are multiplied with inputs rounded to float16.
 TOLERANCE = 1e-4
 GEMMA_TOLERANCE = 1e-3
 HALF_TOLERANCE = 1e-2
