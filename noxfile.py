@@ -107,7 +107,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Checks types, strictly."""
-    session.install(MYPY, "types-PyYAML", *PROJECT["project"]["dependencies"])
+    session.install(MYPY, "types-PyYAML", "types-regex", *PROJECT["project"]["dependencies"])
     session.run("mypy")
     session.run("mypy", "convert")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 from alora_cpp.errors import ConversionError
 
+from .expressions import check_expression, match
 from .peft_targets import PeftTargets, read_targets
 
 CONFIG_NAME = "adapter_config.json"
@@ -77,7 +77,7 @@ class PeftConfig:
 def _lookup(patterns: Mapping[str, _V], module: str, default: _V) -> _V:
     # PEFT takes the first key, in the file's order, that matches the name's last components.
     for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if match(rf"(.*\.)?({pattern})$", module):
             return value
     return default
 
@@ -157,12 +157,7 @@ def _pattern(config: Mapping[str, Any], kind: str, path: Path) -> list[tuple[str
     if not isinstance(pattern, dict):
         raise ConversionError(f"{path} says {kind}_pattern = {pattern!r}; expected an object")
     for key in pattern:
-        try:
-            re.compile(rf"(.*\.)?({key})$")
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ConversionError(
-                f"{path} has {key!r} in {kind}_pattern, which is no regular expression ({error})"
-            ) from error
+        check_expression(key, f"{kind}_pattern", path)
     return list(pattern.items())
 
 

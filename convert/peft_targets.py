@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alora_cpp.errors import ConversionError
+
+from .expressions import check_expression, match
 
 _ALL_LINEAR = "all-linear"
 
@@ -43,7 +44,7 @@ class PeftTargets:
         if self.modules is None or _matches(self.excluded, module):
             return False
         if isinstance(self.modules, str):
-            return self.modules.lower() == _ALL_LINEAR or re.fullmatch(self.modules, module) is not None
+            return self.modules.lower() == _ALL_LINEAR or match(self.modules, module, whole=True) is not None
         if module in self.modules:
             return True
         return _matches(self.modules, module) and (not self.layers or self._layer(module) in self.layers)
@@ -51,15 +52,15 @@ class PeftTargets:
     def _layer(self, module: str) -> int | None:
         patterns = [rf"(?:^|.*?\.){pattern}\.(?P<layer>\d+)\." for pattern in self.layer_patterns]
         for pattern in patterns or [_ANY_LAYER]:
-            match = re.match(pattern, module)
-            if match is not None:
-                return int(match["layer"])
+            found = match(pattern, module)
+            if found is not None:
+                return int(found["layer"])
         return None
 
 
 def _matches(wanted: tuple[str, ...] | str, module: str) -> bool:
     if isinstance(wanted, str):
-        return re.fullmatch(wanted, module) is not None
+        return match(wanted, module, whole=True) is not None
     return any(module == end or module.endswith(f".{end}") for end in wanted)
 
 
@@ -78,7 +79,7 @@ def read_targets(config: Mapping[str, Any], path: Path) -> PeftTargets:
     patterns = _names(config, "layers_pattern", path)
     patterns = (patterns,) if isinstance(patterns, str) else patterns or ()
     for pattern in patterns:
-        _check_expression(rf"(?:^|.*?\.){pattern}\.(?P<layer>\d+)\.", "layers_pattern", path)
+        check_expression(rf"(?:^|.*?\.){pattern}\.(?P<layer>\d+)\.", "layers_pattern", path)
     return PeftTargets(modules, excluded or (), _layers(config, path), tuple(filter(None, patterns)))
 
 
@@ -87,7 +88,7 @@ def _names(config: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...] |
     if value is None:
         return None
     if isinstance(value, str):
-        _check_expression(value, key, path)
+        check_expression(value, key, path)
         return value
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ConversionError(f"{path} says {key} = {value!r}; expected a list of names or one regular expression")
@@ -100,10 +101,3 @@ def _layers(config: Mapping[str, Any], path: Path) -> tuple[int, ...]:
     if not all(isinstance(layer, int) and not isinstance(layer, bool) for layer in layers):
         raise ConversionError(f"{path} says layers_to_transform = {value!r}; expected layer numbers")
     return tuple(layers)
-
-
-def _check_expression(pattern: str, key: str, path: Path) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ConversionError(f"{path} has {pattern!r} in {key}, which is no regular expression ({error})") from error
