@@ -55,6 +55,8 @@ class Hub:
     replaced: dict[str, bytes] = field(default_factory=dict)
     # By repository: the HTTP status that its information comes with.
     failing: dict[str, int] = field(default_factory=dict)
+    # By a large file's name: what to wait for before its content is sent.
+    holds: dict[str, threading.Event] = field(default_factory=dict)
     # Paths that are listed, but not there.
     lost: set[str] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
@@ -226,6 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        if hold := self.hub.holds.get(name):
+            hold.wait(timeout=60)
         cuts = self.hub.cuts.get(name)
         if cuts:
             end = min(end, begin + cuts.pop(0))

@@ -151,6 +151,8 @@ def test_an_activated_lora_is_preferred_and_the_base_decides(
     assert (facts["kind"], facts["base"], facts["fits"]) == ("lora", OTHER_BASE, None)
     both = pull(hub, home, "org/library", "--all", *base)
     assert [(one["name"], one["base"]) for one in both] == [("citations", BASE), ("uncertainty", BASE)]
+    (facts,) = pull(hub, home, "org/library", "--all", "--kind", "alora", *base)
+    assert facts["name"] == "uncertainty"
 
 
 def test_what_is_not_clear_is_asked_for(hub: Hub, home: Path, model_path: Path, library: dict[str, bytes]) -> None:
@@ -166,6 +168,7 @@ def test_what_is_not_clear_is_asked_for(hub: Hub, home: Path, model_path: Path, 
     assert "no intrinsic 'jailbreak'; it has citations, uncertainty" in absent
     wrong_base = fails(hub, home, "org/library", "--intrinsic", "citations", "--base", "bundled")
     assert f"is for {OTHER_BASE}, {BASE}, not for" in wrong_base
+    assert f"is for {OTHER_BASE}, {BASE}, not for" in fails(hub, home, "org/library", "--all", "--base", "bundled")
     kind = fails(hub, home, "org/library", "--intrinsic", "citations", "--kind", "alora", "--base", BASE)
     assert "as lora only" in kind
     assert "expected org/repo" in fails(hub, home, "library")

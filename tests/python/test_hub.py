@@ -6,6 +6,7 @@ import errno
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import pytest
 
@@ -121,6 +122,26 @@ def test_choosing_a_model() -> None:
         chosen(*both, quantization="Q4_K")
     with pytest.raises(HubError, match="2 that may be meant"):
         chosen("a-Q8_0.gguf", "b-Q8_0.gguf")
+
+
+def test_a_client_that_gives_up_is_asked_again_while_something_comes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Older clients do not go on by themselves where a connection breaks."""
+    from alora_cpp.hub import transfer
+
+    content, resumed = b"0123456789", []
+
+    def get(url: str, file: BinaryIO, *, resume_size: int, **_: object) -> None:
+        resumed.append(resume_size)
+        file.write(content[resume_size : resume_size + 4])
+        if resume_size + 4 < len(content):
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    monkeypatch.setattr(transfer, "http_get", get)
+    transfer._fetch("http://127.0.0.1:9", "m.gguf", tmp_path / "partial", 0, lambda _: None)
+    assert (tmp_path / "partial").read_bytes() == content
+    assert resumed == [0, 4, 8]
 
 
 def test_a_full_disk_is_told_before_and_while(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

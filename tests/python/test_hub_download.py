@@ -7,6 +7,8 @@ import os
 import struct
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,11 +175,17 @@ def test_an_answer_that_is_none_of_a_hub(hub: Hub, home: Path, commit: str) -> N
 
 
 def test_two_pulls_at_once_download_once(hub: Hub, home: Path, commit: str) -> None:
-    command = [sys.executable, "-m", "alora_cpp.cli.main", "pull", REPO]
+    command = [sys.executable, "-m", "alora_cpp.cli.main", "pull", f"{REPO}:Q4_K_M"]
+    hub.holds[FILE] = threading.Event()
     pulls = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=hub.environment(home))
         for _ in range(2)
     ]
+    while sum(one.path.startswith("/api/models/") for one in hub.requests) < 2 and pulls[0].poll() is None:
+        time.sleep(0.05)
+    # Both know what they want: time enough for the second to ask for it, if it did not wait for the first.
+    time.sleep(2)
+    hub.holds[FILE].set()
     said = [one.communicate() for one in pulls]
     assert [one.returncode for one in pulls] == [0, 0], said
     assert {Path(out.strip()).read_bytes() for out, _ in said} == {CONTENT}

@@ -103,7 +103,9 @@ def _pull_adapters(
     called: list[str] = base.names if base else [arguments.base] if arguments.base else []
     wanted: Sequence[str | None] = names or [None]
     if arguments.all:
-        wanted = list(dict.fromkeys(offer.name for offer in offers if fits(offer, called))) or [None]
+        meant = [offer.name for offer in offers if fits(offer, called) and arguments.kind in (None, offer.kind)]
+        # Where none is, the error for any of them says why.
+        wanted = list(dict.fromkeys(meant)) or [offer.name for offer in offers[:1]] or [None]
     chosen = [(name, choose_offer(repository, offers, name, base_names=called, kind=arguments.kind)) for name in wanted]
     failed = 0
     for name, offer in chosen:
