@@ -15,7 +15,7 @@ from gguf.utility import LocalTensor
 from alora_cpp.errors import ConversionError
 
 from .base import Base
-from .families import KEY, MODULES, QUERY, Location, Part, block_modules
+from .families import KEY, MODULES, QUERY, Location, Part, block_modules, block_prefix
 from .peft_folder import WEIGHTS_NAME, PeftFolder
 from .regroup import Share, join_a, join_b, regroup
 from .safetensors_file import load
@@ -227,7 +227,10 @@ def _model_type(path: Path, adapter: PeftFolder, base: Base) -> str:
     PEFT would start a module whose matrices are missing from zero, and only warn.
     """
     kinds = base.family.model_types
-    candidates = [base.model_type] if base.model_type is not None else list(kinds)
+    prefix = next(iter(adapter.pairs.values())).location.prefix
+    # A GGUF does not say whether it is the text's part of a model that sees; the modules' names do.
+    by_names = sorted(kinds, key=lambda kind: ("language_model" in block_prefix(kind)) != ("language_model" in prefix))
+    candidates = [base.model_type] if base.model_type is not None else by_names
     used = {pair.location.module for pair in adapter.pairs.values()}
     fitting = [kind for kind in candidates if used <= set(kinds[kind])]
     if not fitting:

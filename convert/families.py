@@ -153,6 +153,9 @@ FAMILIES: tuple[Family, ...] = (
     Family(MODEL_ARCH.SMOLLM3, {"smollm3": _PLAIN}, interleaved_rotary=True),
 )
 
+# Where the text's blocks are in models that see as well.
+_PREFIXES: Mapping[str, str] = {"gemma3": "model.language_model.layers."}
+
 _BY_ARCHITECTURE = {family.name: family for family in FAMILIES}
 
 ARCHITECTURES: tuple[str, ...] = tuple(_BY_ARCHITECTURE)
@@ -191,6 +194,11 @@ def family_of_architecture(name: str) -> Family | None:
 def families_of_model_type(name: str) -> tuple[Family, ...]:
     """Finds the families that models of a Hugging Face `model_type` may belong to."""
     return tuple(family for family in FAMILIES if name in family.model_types)
+
+
+def block_prefix(model_type: str) -> str:
+    """Says what stands before a block's number in the names of a model's modules."""
+    return _PREFIXES.get(model_type, "model.layers.")
 
 
 def locate(name: str) -> Location | None:

@@ -10,7 +10,7 @@ module was cut; else their ranks add up.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +20,11 @@ from alora_cpp.errors import ConversionError
 
 from .adapter_file import GGUFAdapter, StoredPair
 from .base_sizes import Base
-from .families import MODULES, Location, Part
+from .families import MODULES, Location, Part, block_prefix
 from .part_rows import PartRows, part_rows, unknown_base
 from .regroup import Share, join_a, join_b, regroup
 
 Array = npt.NDArray[np.float32]
-
-_PREFIX = "model.layers."
-# Where the text's blocks are in models that see as well.
-_PREFIXES: Mapping[str, str] = {"gemma3": "model.language_model.layers."}
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def plan_modules(adapter: GGUFAdapter, model_type: str, base: Base | None) -> li
         sources = {weight: pair.parts for weight, pair in pairs.items()}
         targets = _touched(adapter, model_type, {part for parts in sources.values() for part in parts}, rows)
         for name, shares in regroup(sources, targets, rows.count).items():
-            location = Location(_PREFIXES.get(model_type, _PREFIX), layer, name)
+            location = Location(block_prefix(model_type), layer, name)
             modules += _make(adapter, location, shares, rows)
     if not modules:
         raise ConversionError(f"every B in {adapter.path} is zero: the adapter changes nothing, train it first")

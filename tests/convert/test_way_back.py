@@ -163,6 +163,23 @@ def test_modules_of_another_kind(tmp_path: Path) -> None:
         np.testing.assert_allclose(product * scale, np.concatenate(parts) * (10 / 4), rtol=1e-4, atol=1e-6)
 
 
+def test_models_that_see_have_their_text_deeper(tmp_path: Path) -> None:
+    """The file remembers from whose modules it was made; short names would mean those of the eyes, too."""
+    trip = Trip(tmp_path, AdapterSpec(targets=("self_attn.q_proj",)), family="gemma3")
+
+    def deepen(tensors: dict[str, Array]) -> None:
+        for name in list(tensors):
+            tensors[name.replace(".model.layers.", ".model.language_model.layers.")] = tensors.pop(name)
+
+    edit_weights(trip.there, deepen)
+    trip.gguf = trip.convert(trip.there)
+    back = trip.back()
+    assert_equal_bits(weights_of(back), weights_of(trip.there))
+    assert set(config_of(back)["target_modules"]) == {
+        f"model.language_model.layers.{layer}.self_attn.q_proj" for layer in range(trip.model.n_layers)
+    }
+
+
 def test_a_file_that_does_not_know_its_base(tmp_path: Path) -> None:
     """Of another converter: the order of rows is asked for only where it matters."""
     unknown = {f"alora.base.{key}": None for key in ("model_type", "head_count", "head_count_kv")}
