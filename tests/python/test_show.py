@@ -15,6 +15,7 @@ from alora_cpp import Model, _core
 from alora_cpp.cli.main import main
 from alora_cpp.cli.token_text import token_text
 from alora_cpp.model import BUNDLED
+from oracle.adapter_files import edit_config
 from oracle.tiny_models import INVOCATION, AdapterSpec, write_adapter
 from tiny import Key, Kind, adapter_file, rewrite_gguf
 
@@ -245,6 +246,37 @@ def test_a_peft_folder_has_the_facts_of_its_gguf(
     assert there["format"] == "peft"
     assert there["targets"] == ["self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"]
     assert there["bytes"] == (folder / "adapter_model.safetensors").stat().st_size
+
+
+def test_an_adapter_of_the_old_package_says_its_invocation_as_text(
+    show: Show, tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    folder = write_adapter(tiny_model, AdapterSpec(invocation=None), tmp_path / "old")
+    edit_config(folder, invocation_string="<certainty>")
+    facts = show(folder)
+    assert facts["invocation"] == {"ids": [], "text": "<certainty>"}
+    assert facts["activation_offset"] == 1
+
+
+def test_a_model_card_says_more(show: Show, tiny_model: TinyModel, tmp_path: Path) -> None:
+    folder = write_adapter(tiny_model, AdapterSpec(), tmp_path / "card")
+    (folder / "README.md").write_text("---\nlicense: mit\nrepo_url: https://example.org/card\n---\n# Text\n")
+    facts = show(folder)
+    assert (facts["licence"], facts["source"]) == ("mit", "https://example.org/card")
+
+
+def test_where_an_adapter_was_pulled_from(
+    show: Show, adapter_paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alora_cpp.hub import DownloadedAdapter, remember
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    link = tmp_path / "link.gguf"
+    link.symlink_to(adapter_paths[0])
+    assert show(link)["source"] is None
+    remember(DownloadedAdapter("safety", "alora", None, link, "org/adapters", "a1b2"))
+    assert show(link)["source"] == show(adapter_paths[0])["source"] == "org/adapters@a1b2"
+    assert show(adapter_paths[1])["source"] is None
 
 
 def test_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ _INVOCATION = ("adapter.alora.invocation_tokens", "alora.invocation_pieces")
 _CONTROL, _SUBSTITUTE = "graniteswitch.adapters.token_ids_activate", "graniteswitch.adapters.token_ids_substitute"
 _LAYER = re.compile(r"blk\.(?P<layer>\d+)\.(?P<target>.+)\.weight\.lora_a")
 # Where a file came from, the most telling key first.
-_SOURCES = ("general.source.repo_url", "general.source.url", "general.repo_url", "general.url")
+SOURCES = ("general.source.repo_url", "general.source.url", "general.repo_url", "general.url")
 
 
 def gguf_facts(path: Path, *, base: Path | None = None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def gguf_facts(path: Path, *, base: Path | None = None) -> dict[str, Any]:
         "types": _types(path, header),
         "licence": _text(header, "general.license"),
         "description": _text(header, "general.description"),
-        "source": next((text for text in (_text(header, key) for key in _SOURCES) if text), None),
+        "source": next((text for text in (_text(header, key) for key in SOURCES) if text), None),
     }
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from alora_cpp.cli.adapter_facts import invocation_facts, io_facts
-from alora_cpp.cli.gguf_facts import entries_of
+from alora_cpp.cli.gguf_facts import SOURCES, entries_of
+from alora_cpp.convert.legacy_invocation import LEGACY_OFFSET
+from alora_cpp.convert.model_card import read_card
+from alora_cpp.convert.peft_config import PeftConfig
 from alora_cpp.convert.peft_folder import WEIGHTS_NAME, read_folder
 
 _HUB_NAME = re.compile(r"[\w.-]+/(?P<name>[\w.-]+)")
@@ -27,14 +30,13 @@ def peft_facts(folder: Path, *, base: Path | None = None) -> dict[str, Any]:
         AloraError: The base cannot be read, or lacks a token of the invocation.
     """
     adapter = read_folder(folder)
-    config = adapter.config
+    config, card = adapter.config, read_card(folder).texts
     layers, targets, types = set(), set(), Counter[str]()
     for pair in adapter.pairs.values():
         targets.add(pair.location.module)
         layers.add(pair.location.layer)
         for matrix in (pair.a, pair.b):
             types[matrix.dtype] += prod(matrix.shape)
-    ids = config.invocation_tokens
     return {
         "path": str(folder),
         "kind": "adapter",
@@ -48,15 +50,23 @@ def peft_facts(folder: Path, *, base: Path | None = None) -> dict[str, Any]:
         "scales": sorted({config.scaling_of(module) for module in adapter.pairs}),
         "targets": sorted(targets),
         "layers": sorted(layers),
-        "invocation": None if ids is None else invocation_facts(ids, None if base is None else entries_of(base, ids)),
-        "activation_offset": 0,
+        "invocation": _invocation(config, base),
+        "activation_offset": 0 if config.invocation_string is None else LEGACY_OFFSET,
         "io_yaml": None if adapter.io_yaml is None else io_facts(adapter.io_yaml, source=str(folder / "io.yaml")),
         "weights": sum(types.values()),
         "types": dict(types.most_common()),
-        "licence": None,
-        "description": None,
-        "source": None,
+        "licence": card.get("general.license"),
+        "description": card.get("general.description"),
+        "source": next((card[key] for key in SOURCES if key in card), None),
     }
+
+
+def _invocation(config: PeftConfig, base: Path | None) -> dict[str, Any] | None:
+    if config.invocation_string is not None:
+        # An adapter of the old `alora` package has the text alone.
+        return {"ids": [], "text": config.invocation_string}
+    ids = config.invocation_tokens
+    return None if ids is None else invocation_facts(ids, None if base is None else entries_of(base, ids))
 
 
 def _base(name: str | None) -> dict[str, Any] | None:

@@ -56,7 +56,18 @@ def read_facts(path: Path, *, base: Path | None = None) -> dict[str, Any]:
     from alora_cpp.cli.gguf_facts import gguf_facts
     from alora_cpp.cli.peft_facts import peft_facts
 
-    return peft_facts(path, base=base) if path.is_dir() else gguf_facts(path, base=base)
+    facts = peft_facts(path, base=base) if path.is_dir() else gguf_facts(path, base=base)
+    if facts["kind"] == "adapter" and facts["source"] is None:
+        facts["source"] = _pulled_from(path)
+    return facts
+
+
+def _pulled_from(path: Path) -> str | None:
+    """The repository that an adapter was pulled from, and its commit."""
+    from alora_cpp.hub import pulled
+
+    there = path.resolve()
+    return next((f"{one.repo}@{one.revision}" for one in pulled() if one.path.resolve() == there), None)
 
 
 def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -109,7 +120,7 @@ def _adapter_lines(facts: Mapping[str, Any]) -> dict[str, Any]:
     called = {
         "invocation": "none: an ordinary LoRA"
         if invocation is None
-        else _joined(invocation["ids"]) + (f"  {invocation['text']!r}" if invocation["text"] is not None else ""),
+        else "  ".join(filter(None, (_joined(invocation["ids"]), invocation["text"] and repr(invocation["text"])))),
         "acts from": f"token {facts['activation_offset']} of the invocation" if facts["activation_offset"] else "",
     }
     lines = {
