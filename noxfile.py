@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import platform
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -56,10 +58,10 @@ COMPILERS = {
 }
 
 
-def configure(session: nox.Session, folder: str, *options: str) -> None:
+def configure(session: nox.Session, folder: str, *options: str, source: str = ".") -> None:
     """Configures a CMake build of our own, with what the Python build would have found in its isolated environment."""
     session.install("cmake", "ninja", *PROJECT["build-system"]["requires"])
-    command = ("cmake", "-S", ".", "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={session.bin}/python")
+    command = ("cmake", "-S", source, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={session.bin}/python")
     session.run(*command, *options, env=CCACHE | COMPILERS)
 
 
@@ -95,13 +97,44 @@ def cpp_tests(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzzes the readers of files for some seconds each, or as libFuzzer's options say: `-- -max_total_time=600`."""
+    # As pyproject.toml says where the extra brings atheris along.
+    if not (sys.platform == "linux" and platform.machine() == "x86_64" and (3, 11) <= sys.version_info < (3, 15)):
+        session.skip("atheris has wheels for Python 3.11 to 3.14 on Linux, x86-64; the tests replay what it found")
+    session.install(".[test,fuzz]", env=CCACHE)
+    Path("build").mkdir(exist_ok=True)
+    for target in ("safetensors", "config", "adapter"):
+        options = session.posargs or ["-max_total_time=20"]
+        session.run("python", "tests/fuzz/run.py", target, "-artifact_prefix=build/", *options)
+
+
+@nox.session
+def fuzz_native(session: nox.Session) -> None:
+    """Fuzzes the compiled reader of adapters under AddressSanitizer (needs clang); arguments go to libFuzzer."""
+    session.install(".[test]", env=CCACHE)
+    configure(session, "build/fuzz", "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++", source="tests/fuzz")
+    session.run("cmake", "--build", "build/fuzz", "--target", "fuzz_adapter", env=CCACHE)
+    session.run("python", "tests/fuzz/seeds.py", "--model", "build/fuzz/model.gguf")
+    kept = Path("build/fuzz/kept")
+    kept.mkdir(exist_ok=True)
+    options = ("-artifact_prefix=build/", "-timeout=10", "-max_len=16384", "-use_value_profile=1")
+    ours = session.posargs or ["-max_total_time=600"]
+    model = {"ALORA_FUZZ_MODEL": "build/fuzz/model.gguf"}
+    folders = (str(kept), "tests/fuzz/corpus/adapter", "tests/fuzz/regressions/adapter")
+    session.run("build/fuzz/fuzz_adapter", *options, *ours, *folders, env=model, external=True)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Checks style and format of Python and C++; `nox -s lint -- --fix` puts right what can be."""
     session.install(RUFF, CLANG_FORMAT)
     fix = "--fix" in session.posargs
     session.run("ruff", "check", *(["--fix"] if fix else []))
     session.run("ruff", "format", *([] if fix else ["--check"]))
-    session.run("clang-format", *(["-i"] if fix else ["--dry-run", "--Werror"]), *cpp_files("cpp", "tests/cpp"))
+    session.run(
+        "clang-format", *(["-i"] if fix else ["--dry-run", "--Werror"]), *cpp_files("cpp", "tests/cpp", "tests/fuzz")
+    )
 
 
 @nox.session
