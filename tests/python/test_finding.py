@@ -20,6 +20,7 @@ from alora_cpp.hub import DownloadedAdapter, remember
 from alora_cpp.model import BUNDLED
 from oracle.tiny_models import ATTENTION, AdapterSpec, write_adapter
 from tiny import Key, Kind, adapter_file, fresh_logits, make_model, random_tokens, rewrite_gguf
+from tiny_switch import ASSISTANT_PROMPT, compose
 
 if TYPE_CHECKING:
     from oracle.tiny_models import TinyModel
@@ -109,6 +110,24 @@ class TestOrder:
         called = pull(write("elsewhere/alora.gguf"), "safety")
         pull(write("elsewhere/lora.gguf", invocation=None), "safety", kind="lora")
         assert find(tiny, "safety").path == called
+
+    def test_built_in_adapters_come_before_files(self, tmp_path: Path, tiny_model: TinyModel) -> None:
+        composed = compose(tmp_path)
+        shutil.copy(SAFETY, composed.path.with_name("switch.safety.gguf"))
+        # Such a folder says how to ask the built-in adapter; it is none to load.
+        write_adapter(
+            tiny_model, AdapterSpec(invocation=ASSISTANT_PROMPT), tmp_path / "switch.intrinsics" / "certainty"
+        )
+        with Model(composed.path) as model:
+            found = candidates(model)
+            assert [(one.name, one.place.origin) for one in found[:4]] == [
+                *((name, "built in") for name in composed.adapters),
+                ("safety", "beside the model"),
+            ]
+            assert [one.taken for one in found] == [True] * 3 + [False] * 4
+            assert found[1].invocation_tokens(model) == [model.control_tokens["<|safety|>"], *ASSISTANT_PROMPT[1:]]
+            assert find(model, "uncertainty") == found[0].place
+            assert model.load_intrinsic("safety").adapter.path == composed.path
 
     def test_what_lies_beside_the_bundled_model_counts_once(self) -> None:
         with Model(BUNDLED) as model:

@@ -104,6 +104,12 @@ class TestChat:
         assert after.count("certainty") == 1
         assert "harm" not in result.stdout
 
+    def test_what_was_given_is_not_found_again_under_another_name(self, model_file: Path) -> None:
+        result = self.chat(str(model_file), "--adapter", f"certainty={bundled_adapter('certainty')}")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.count("certainty") == 1
+        assert "uncertainty" not in result.stdout
+
     def test_an_adapter_that_cannot_be_asked_is_left_out(self, model_file: Path) -> None:
         lora = {"adapter__alora__invocation_tokens": None}
         rewrite_gguf(bundled_adapter("safety"), model_file.with_name("granite.plain.gguf"), **lora)

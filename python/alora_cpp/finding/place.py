@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 from alora_cpp import _core
 from alora_cpp.adapter import Adapter
 from alora_cpp.conversion_cache import as_gguf
-from alora_cpp.errors import AdapterError
 
 if TYPE_CHECKING:
     from alora_cpp.built_in import BuiltInIntrinsic
@@ -48,11 +47,7 @@ class Place:
         if self.built_in is not None:
             self.built_in.load(model)
             return
-        gguf = self._gguf(model)
-        try:
-            _core.Adapter.check(model._core, fspath(gguf), force=self.force)
-        except AdapterError as error:
-            raise self._told(error, gguf) from None
+        _core.Adapter.check(model._core, fspath(self._gguf(model)), force=self.force)
 
     def load(self, model: Model) -> Adapter:
         """Loads it.
@@ -63,11 +58,7 @@ class Place:
         """
         if self.built_in is not None:
             return self.built_in.load(model)
-        gguf = self._gguf(model)
-        try:
-            return Adapter(_core.Adapter.load(model._core, fspath(gguf), force=self.force))
-        except AdapterError as error:
-            raise self._told(error, gguf) from None
+        return Adapter(_core.Adapter.load(model._core, fspath(self._gguf(model)), force=self.force))
 
     def invocation_tokens(self, model: Model) -> list[int]:
         """The tokens that call it; empty for an ordinary LoRA. For places that were checked."""
@@ -80,10 +71,6 @@ class Place:
 
     def _gguf(self, model: Model) -> Path:
         return as_gguf(self.path, model, name=self.name, force=self.force)
-
-    def _told(self, error: AdapterError, gguf: Path) -> AdapterError:
-        """The error, of the folder that the user knows rather than of the file that it was converted to."""
-        return error if gguf == self.path else type(error)(str(error).replace(str(gguf), str(self.path)))
 
 
 def is_name(source: str | PathLike[str]) -> bool:
