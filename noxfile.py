@@ -132,9 +132,8 @@ def lint(session: nox.Session) -> None:
     fix = "--fix" in session.posargs
     session.run("ruff", "check", *(["--fix"] if fix else []))
     session.run("ruff", "format", *([] if fix else ["--check"]))
-    session.run(
-        "clang-format", *(["-i"] if fix else ["--dry-run", "--Werror"]), *cpp_files("cpp", "tests/cpp", "tests/fuzz")
-    )
+    files = cpp_files("cpp", "tests/cpp", "tests/fuzz")
+    session.run("clang-format", *(["-i"] if fix else ["--dry-run", "--Werror"]), *files)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""The mutator of each target: it changes a file where its format has joints, so that most changes pass the first checks."""
+"""The mutator of each target: changes where a file's format has joints, so that most pass the first checks."""
 
 from __future__ import annotations
 

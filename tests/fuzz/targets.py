@@ -1,7 +1,7 @@
 """What is fuzzed: each target takes the bytes of one file and says whether it was a valid one.
 
-A broken file must be answered with the typed error of whoever reads it. Any other exception, a crash, a hang, a file left
-behind after an error, a warning, and a converted adapter that the engine then refuses, are findings.
+A broken file must be answered with the typed error of whoever reads it. Any other exception, a crash, a hang, a file
+left behind after an error, a warning, and a converted adapter that the engine then refuses, are findings.
 """
 
 from __future__ import annotations
