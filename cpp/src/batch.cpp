@@ -146,14 +146,23 @@ int run(const Context::State & context, const std::vector<Row> & rows) {
 void Context::State::decode() {
     check_open();
     std::vector<uint32_t> group_nodes;
-    std::vector<Row> rows = queued_rows(segments, group_nodes);
-    while (!rows.empty()) {
-        compute(rows, group_nodes);
+    std::vector<Row> rows;
+    do {
+        // First of all: a decode that was cancelled may have left forks waiting.
         for (Segment * segment : segments) {
             take_state(*segment);
         }
         rows = queued_rows(segments, group_nodes);
+        compute(rows, group_nodes);
+    } while (!rows.empty());
+}
+
+int Context::State::n_queued() const {
+    int n = 0;
+    for (const Segment * segment : segments) {
+        n += segment->n_queued();
     }
+    return n;
 }
 
 void Context::State::compute(const std::vector<Row> & rows, const std::vector<uint32_t> & group_nodes) {
@@ -177,11 +186,7 @@ void Context::State::compute(const std::vector<Row> & rows, const std::vector<ui
         const int status = asked_to_stop() ? 2 : run(*this, batch);
         if (status == 2) {
             cancelled = false;
-            int n_queued = 0;
-            for (const Segment * segment : segments) {
-                n_queued += segment->n_queued();
-            }
-            throw Cancelled("decoding was cancelled with " + std::to_string(n_queued) +
+            throw Cancelled("decoding was cancelled with " + std::to_string(n_queued()) +
                             " rows queued; decode again to go on, or close the branches");
         }
         if (status == 1) {

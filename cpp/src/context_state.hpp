@@ -38,6 +38,7 @@ struct Context::State : std::enable_shared_from_this<Context::State> {
     void govern(Segment & segment, Governance governance);
     std::vector<Token> tokens_of(const Segment & segment) const;
     int n_cells_used() const;
+    int n_queued() const;
     void check_open() const;
     void check_room_for_branch() const;
 
