@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from alora_cpp.model import Model
 
 
+_INDEX = "adapter_index.json"
+
 # Names become parts of file names, and are listed with commas between them.
 _NAME = re.compile(r"\w[\w.-]*")
 
@@ -100,14 +102,20 @@ def built_in_intrinsics(model: Model, folder: str | PathLike[str] | None = None)
         folder: Where the composer's `adapter_index.json` and `io_configs/` are; beside the model, if not given.
 
     Raises:
-        AdapterError: A file that describes them is damaged, or says what the model contradicts.
+        AdapterError: A file that describes them is damaged, or says what the model contradicts; or the folder given
+            describes no adapters of this model.
     """
     built_in = model._core.built_in_adapters
     if not built_in:
         return []
-    folder = model.path.parent if folder is None else Path(folder)
     texts = {one.control_token: model.detokenize([one.control_token], special=True) for one in built_in}
-    listed = _read_index(folder / "adapter_index.json", texts)
+    described = model.path.parent if folder is None else Path(folder)
+    listed = _read_index(described / _INDEX, texts)
+    if folder is not None and not listed and ((described / _INDEX).exists() or not (described / "io_configs").is_dir()):
+        raise AdapterError(
+            f"{folder} describes no adapters of {model.path}; expected an {_INDEX} with the control tokens "
+            f"{', '.join(texts.values())}, or io_configs/NAME/io.yaml"
+        )
     mapped = _read_template(model.chat_template or "")
     found = []
     for index, one in enumerate(built_in):
@@ -124,7 +132,7 @@ def built_in_intrinsics(model: Model, folder: str | PathLike[str] | None = None)
                 substitute_token=one.substitute_token,
                 governs_all=governs_all,
                 invocation=(one.substitute_token,) if governs_all else _invocation(model, one, own, drawn, name),
-                io_yaml=_io_yaml(folder, own, name, entry),
+                io_yaml=_io_yaml(described, own, name, entry),
             )
         )
     _check_names(model.path, [one.name for one in found])

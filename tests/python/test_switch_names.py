@@ -85,6 +85,17 @@ def test_a_composed_checkpoints_folder_elsewhere(model: Model, tmp_path: Path) -
     assert names(model, folder=elsewhere)[1] == "my-safety"
 
 
+def test_a_folder_that_describes_other_adapters_is_told(model: Model, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "checkpoint"
+    elsewhere.mkdir()
+    with pytest.raises(AdapterError, match=r"checkpoint describes no adapters of .*<\|certainty\|>, <\|safety\|>"):
+        built_in_intrinsics(model, elsewhere)
+    write(elsewhere / "io_configs" / "safety" / "io.yaml", IO)
+    write(elsewhere / "adapter_index.json", index(safety={"control_token": {"token": "<|sure|>", "id": 105}}))
+    with pytest.raises(AdapterError, match="checkpoint describes no adapters of"):
+        built_in_intrinsics(model, elsewhere)
+
+
 def test_another_models_index_says_nothing(model: Model, tmp_path: Path) -> None:
     """Tried with: the control tokens' texts not compared."""
     write(tmp_path / "adapter_index.json", index(safety={"control_token": {"token": "<|sure|>", "id": 105}}))

@@ -15,12 +15,18 @@ from typing import Any
 import gguf
 import numpy as np
 
-from oracle.tiny_models import ALL_LINEAR, ATTENTION
+from oracle.tiny_models import ALL_LINEAR, ATTENTION, AdapterSpec
 from tiny import N_VOCAB, AdapterFile, Array, Key, Kind, adapter_file, make_model, rewrite_gguf, write_gguf
 from tiny_chats import ASSISTANT, TEMPLATE, template_tokens
 
 ASSISTANT_PROMPT = tuple(template_tokens(ASSISTANT))
 NAMES = ("certainty", "safety", "answerability")
+ADAPTERS = (
+    AdapterSpec(targets=ALL_LINEAR, rank=4, alpha=8.0),
+    AdapterSpec(targets=ATTENTION, rank=8, alpha=16.0),
+    AdapterSpec(targets=("self_attn.o_proj",), rank=6, alpha=12.0),
+)
+"""The shapes of the adapters, in the order of their names; the number of each is its seed."""
 
 _STACKED = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 _FUSED = ("attn_q", "attn_k", "attn_v")
@@ -63,10 +69,9 @@ def compose(
     """
     folder.mkdir(exist_ok=True)
     model = make_model("granite")
-    shapes = [(4, ALL_LINEAR), (8, ATTENTION), (6, ("self_attn.o_proj",))]
     adapters = {
-        name: adapter_file(model, seed=seed, rank=rank, targets=targets, invocation=invocation, name=name)
-        for seed, (name, (rank, targets)) in enumerate(zip(NAMES, shapes, strict=True))
+        name: adapter_file(model, seed=seed, rank=one.rank, targets=one.targets, invocation=invocation, name=name)
+        for seed, (name, one) in enumerate(zip(NAMES, ADAPTERS, strict=True))
     }
     base = rewrite_gguf(
         write_gguf(model, folder / "plain.gguf"),
@@ -77,7 +82,7 @@ def compose(
     arch = "graniteswitch.adapters"
     keys |= {
         f"{arch}.count": Key(len(adapters), Kind.UINT32),
-        f"{arch}.lora_rank": Key(max(rank for rank, _ in shapes), Kind.UINT32),
+        f"{arch}.lora_rank": Key(max(one.rank for one in ADAPTERS), Kind.UINT32),
         f"{arch}.token_ids_activate": Key([control_token(name) for name in NAMES], Kind.ARRAY, Kind.INT32),
         f"{arch}.token_ids_substitute": Key([invocation[0]] * len(adapters), Kind.ARRAY, Kind.INT32),
         f"{arch}.router_gain": Key(15.0, Kind.FLOAT32),
