@@ -49,8 +49,8 @@ def regroup(
         height: How many rows a part has.
 
     Returns:
-        The shares of every target that has any. A part of the sources that is in no target is in
-        no share.
+        The shares of every target that has any, from its top row down. A part of the sources that
+        is in no target is in no share.
     """
     starts = {name: _starts(parts, height) for name, parts in sources.items()}
     result = {}
@@ -62,7 +62,7 @@ def regroup(
             if rows:
                 shares.append(Share(source, rows))
         if shares:
-            result[target] = tuple(shares)
+            result[target] = tuple(sorted(shares, key=lambda share: share.rows[0].target_start))
     return result
 
 
