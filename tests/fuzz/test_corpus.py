@@ -29,7 +29,7 @@ def test_a_change_is_read_or_refused(workplace: Workplace, target: str) -> None:
     random = Random(target)
     seeds = seeds_of(target)
     answers = set()
-    for _ in range(300):
+    for _ in range(100):
         changed = MUTATORS[target](random.choice(seeds), random)
         assert changed is not None, "a seed is in order"
         answers.add(workplace.target(target)(changed))
