@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -12,8 +12,8 @@ from alora_cpp.adapter import Adapter
 from alora_cpp.constraint import SchemaConstraint
 from alora_cpp.constraint.choice_constraint import ChoiceConstraint
 from alora_cpp.constraint.schema_texts import ClosedText, closed_texts
-from alora_cpp.errors import AdapterError, ArgumentError, TokenError
-from alora_cpp.io import IoConfig, parse_io_yaml
+from alora_cpp.errors import AdapterError, AdapterNotFoundError, ArgumentError, TokenError
+from alora_cpp.io import IoConfig, canonical_name, parse_io_yaml
 
 if TYPE_CHECKING:
     from alora_cpp.model import Model
@@ -105,6 +105,23 @@ class Intrinsic:
 
     def __repr__(self) -> str:
         return f"Intrinsic({self.name!r})"
+
+
+def named(loaded: Mapping[str, Intrinsic], name: str) -> Intrinsic:
+    """The intrinsic of that name; one of the same meaning, where there is just one.
+
+    Raises:
+        AdapterNotFoundError: There is none.
+    """
+    if name in loaded:
+        return loaded[name]
+    same = [one for key, one in loaded.items() if canonical_name(key) == canonical_name(name)]
+    if len(same) == 1:
+        return same[0]
+    raise AdapterNotFoundError(
+        f"no intrinsic '{name}' is loaded; there are: {', '.join(sorted(loaded)) or 'none'}; load it with"
+        " load_intrinsic, which also searches for names, on the command line with --adapter NAME=PATH"
+    )
 
 
 def _n_rows(closed: Sequence[ClosedText], model: Model) -> int:

@@ -15,9 +15,8 @@ from alora_cpp.bundled_model import BUNDLED as BUNDLED
 from alora_cpp.chat import Chat, OnFull, chat_file
 from alora_cpp.chat_template import ChatTemplate
 from alora_cpp.context import Context
-from alora_cpp.errors import AdapterNotFoundError, ArgumentError
-from alora_cpp.intrinsic import Activation, Compat, Intrinsic, find_io_config
-from alora_cpp.io import canonical_name
+from alora_cpp.errors import ArgumentError
+from alora_cpp.intrinsic import Activation, Compat, Intrinsic, find_io_config, named
 from alora_cpp.loaded_model import LoadedModel
 
 
@@ -199,17 +198,7 @@ class Model(LoadedModel):
         Raises:
             AdapterNotFoundError: None of that name is loaded.
         """
-        found = self._intrinsics.get(name)
-        if found is None:
-            same = [one for key, one in self._intrinsics.items() if canonical_name(key) == canonical_name(name)]
-            found = same[0] if len(same) == 1 else None
-        if found is None:
-            known = ", ".join(sorted(self._intrinsics)) or "none"
-            raise AdapterNotFoundError(
-                f"no intrinsic '{name}' is loaded; there are: {known}; load it with load_intrinsic, "
-                "which also searches for names, on the command line with --adapter NAME=PATH"
-            )
-        return found
+        return named(self._intrinsics, name)
 
     def chat(
         self,
@@ -290,13 +279,7 @@ class Model(LoadedModel):
             n_ctx=n_ctx or facts["n_ctx"],
             n_threads=n_threads,
         )
-        chat.transcript.n_forgotten = facts["n_forgotten"]
-        chat.transcript.generated = {index: (text, tokens) for index, text, tokens in facts["generated"]}
-        try:
-            chat.restore(kv)
-        except BaseException:
-            chat.close()
-            raise
+        chat_file.restore(chat, facts, kv)
         return chat
 
     @cached_property

@@ -86,6 +86,8 @@ def test_a_folder_for_a_switch_model_must_exist(model_file: Path, capsys: pytest
         main(["list", str(model_file), "--switch-folder", "nowhere"])
     assert caught.value.code == 2
     assert "'nowhere' is no folder" in capsys.readouterr().err
+    assert main(["list", str(model_file), "--switch-folder", str(model_file.parent)]) == 1
+    assert "expected a Granite Switch model, found granite" in capsys.readouterr().err
 
 
 class TestChat:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from alora_cpp.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from alora_cpp.chat.chat import Chat
     from alora_cpp.chat.transcript import Transcript
     from alora_cpp.context import Context
     from alora_cpp.model import Model
@@ -90,3 +92,18 @@ def read(path: str | os.PathLike[str], model: Model) -> tuple[dict[str, Any], by
             "load the model it was saved with"
         )
     return facts, kv
+
+
+def restore(chat: Chat, facts: Mapping[str, Any], kv: bytes) -> None:
+    """Gives a new chat with the same messages what was computed for them; closes it where that fails.
+
+    Raises:
+        ContextFullError: It does not fit.
+    """
+    chat.transcript.n_forgotten = facts["n_forgotten"]
+    chat.transcript.generated = {index: (text, tokens) for index, text, tokens in facts["generated"]}
+    try:
+        chat.restore(kv)
+    except BaseException:
+        chat.close()
+        raise

@@ -57,6 +57,7 @@ def candidates(model: Model, name: str | None = None, *, switch_folder: Path | N
 
     Raises:
         AdapterError: What describes the model's built-in adapters is damaged.
+        ArgumentError: `switch_folder` is given, and the model has none.
     """
     checked = [[_check(model, place) for place in _named(rung, name)] for rung in rungs(model, switch_folder)]
     every = [one for rung in checked for one in rung]
@@ -87,6 +88,8 @@ def find(model: Model, name: str, *, force: bool = False, switch_folder: Path | 
 
     Raises:
         AdapterNotFoundError: There is none; says what was looked at, why it did not fit, and what to pull.
+        AdapterError: As for `candidates`.
+        ArgumentError: As for `candidates`.
     """
     around: list[Place] = []
     looked_at: list[Candidate] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alora_cpp.bundled_model import BUNDLED
+from alora_cpp.errors import ArgumentError
 from alora_cpp.finding.place import Place
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def rungs(model: Model, switch_folder: Path | None = None) -> Iterator[list[Plac
 
     Raises:
         AdapterError: What describes the model's built-in adapters is damaged.
+        ArgumentError: `switch_folder` is given, and the model has none.
     """
     # What lies beside the bundled model, or beside a model on the hub, is met again further down.
     built_in = _built_in(model, switch_folder)
@@ -54,6 +56,11 @@ def rungs(model: Model, switch_folder: Path | None = None) -> Iterator[list[Plac
 
 def _built_in(model: Model, switch_folder: Path | None) -> list[Place]:
     if not model._core.built_in_adapters:
+        if switch_folder is not None:
+            raise ArgumentError(
+                f"{switch_folder} is to describe the adapters within {model.path}, which has none; expected a Granite"
+                f" Switch model, found {model.architecture}; leave the folder out"
+            )
         return []
     from alora_cpp.built_in import built_in_intrinsics
 
