@@ -1,4 +1,4 @@
-"""Our adapter files in stock llama.cpp, against our engine.
+"""Our adapter files in stock llama.cpp, against our engine (and that one against PEFT in test_live_peft.py).
 
 Stock llama.cpp has one rule for ordinary LoRAs, ours, so these must agree everywhere. An aLoRA it activates one token
 too early: the token before the invocation is adapted, too. So the two are comparable
