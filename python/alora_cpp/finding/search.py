@@ -123,7 +123,8 @@ def _check(model: Model, place: Place) -> Candidate:
     try:
         place.check(model)
     except (AdapterError, ConversionError) as error:
-        return Candidate(place, str(error))
+        # Most begin with the file, which is said anyway.
+        return Candidate(place, str(error).removeprefix(f"{place.path}: "))
     return Candidate(place, None)
 
 
