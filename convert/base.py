@@ -110,10 +110,18 @@ def _from_folder(folder: Path) -> Base:
         {**family.defaults, **sizes},
         _CONFIG_KEYS,
         model_type=model_type,
-        name=folder.resolve().name,
+        name=_name_of(folder.resolve()),
         n_vocab=count(values, "vocab_size", path) if "vocab_size" in values else None,
         blocks=_usual_blocks(family, recurrent, experts),
     )
+
+
+def _name_of(folder: Path) -> str:
+    # The hub's cache: models--ORGANIZATION--NAME/snapshots/COMMIT
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.rpartition("--")[2]
+    return folder.name
 
 
 def _recurrent_layers(values: Mapping[str, Any], n_layers: int, path: Path) -> list[bool]:
