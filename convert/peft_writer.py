@@ -60,9 +60,9 @@ def write_peft_folder(
     facts = None if base is None else read_base(Path(base))
     model_type = _model_type(adapter, facts)
     _check_activation(adapter)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConversionError(f"{folder} is there already; expected the name of a new folder")
     try:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise ConversionError(f"{folder} is there already; expected the name of a new folder")
         modules = plan_modules(adapter, model_type, facts)
         # In a folder beside the target: renaming is atomic there, and nothing can stay behind.
         with tempfile.TemporaryDirectory(prefix=".alora-", dir=folder.parent) as scratch:
