@@ -68,7 +68,9 @@ class StoredMatrix:
             OSError: The file cannot be read any longer.
         """
         try:
-            values = gguf.dequantize(self.raw(), self.type).astype(np.float32, copy=False)
+            # Scales that are no finite numbers, which the check below reports.
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = gguf.dequantize(self.raw(), self.type).astype(np.float32, copy=False)
         except NotImplementedError as error:
             raise ConversionError(
                 f"{self.path} stores {self.name} as {self.type.name}, which cannot be read back;"
