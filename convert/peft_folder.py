@@ -26,7 +26,7 @@ _KINDS: Mapping[str, str] = {
     "lora_embedding_": "is an adapter of an embedding",
     "embed_tokens": "is an embedding",
     "lm_head": "is the output embedding",
-    "vision": "belongs to the model's eyes",
+    "vision": "belongs to the part that reads images",
     "expert": "belongs to experts",
     "block_sparse_moe": "chooses among experts",
     "conv": "is a convolution",
