@@ -138,7 +138,7 @@ def _tensor(path: Path, header: GGUFHeader, name: str) -> StoredMatrix:
     try:
         kind = gguf.GGMLQuantizationType(header.types[name])
         stored = StoredMatrix(path, name, header.shapes[name], kind, header.offsets[name])
-        if not stored.size:
+        if not stored.shape or not stored.size:
             raise ValueError(f"its shape is {list(stored.shape)}")
     except (ValueError, KeyError) as error:
         raise ConversionError(f"{path} stores {name} in a way that is not known ({error})") from error

@@ -167,6 +167,9 @@ def test_what_cannot_be_taken_apart_leaves_nothing(composed: Composed, tmp_path:
         cut = tmp_path / "cut.gguf"
         cut.write_bytes(data[:size])
         refused(cut, out, match)
+    at = data.index(b"blk.1.attn_norm.weight") + len(b"blk.1.attn_norm.weight")
+    cut.write_bytes(data[:at] + bytes([0]) + data[at + 1 : at + 4] + data[at + 12 :])
+    refused(cut, out, r"stores blk\.1\.attn_norm\.weight in a way that is not known \(its shape is \[\]\)")
     # With what is missing noticed only while files are written.
     stranger = rewrite_gguf(
         source,
