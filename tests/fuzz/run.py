@@ -8,7 +8,8 @@ Without a folder it starts from the corpus that is kept here, and adds nothing t
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -51,15 +52,18 @@ def main() -> None:
         def once(content: bytes) -> None:
             target(content)
 
-        atheris.Setup([sys.argv[0], *LIMITS, *options, *map(str, folders)], once, custom_mutator=mutate)
+        # The first word is what libFuzzer calls where it starts itself again, as it does to merge.
+        command = shlex.join([sys.executable, sys.argv[0], name])
+        atheris.Setup([command, *LIMITS, *options, *map(str, folders)], once, custom_mutator=mutate)
         atheris.Fuzz()
 
-    # The engine ends its process at once, without a chance to tidy up: it gets one of its own.
-    with tempfile.TemporaryDirectory(prefix="alora-fuzz-") as scratch:
-        process = multiprocessing.get_context("fork").Process(target=fuzz, args=(Path(scratch),))
-        process.start()
-        process.join()
-    sys.exit(process.exitcode)
+    # The engine ends its process without a chance to tidy up: it gets one of its own.
+    with tempfile.TemporaryDirectory(prefix="alora-fuzz-", ignore_cleanup_errors=True) as scratch:
+        child = os.fork()
+        if child == 0:
+            fuzz(Path(scratch))
+        _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":
