@@ -93,7 +93,7 @@ def _wanted(path: Path, names: Sequence[str] | None) -> list[BuiltInIntrinsic]:
     from alora_cpp.model import Model
 
     try:
-        with Model(path, n_gpu_layers=0) as model:
+        with Model(path, vocabulary_only=True) as model:
             known = {one.name: one for one in built_in_intrinsics(model)}
     except AloraError as error:
         raise ConversionError(f"{path} cannot be taken apart: {error}") from error

@@ -6,11 +6,12 @@ namespace alora::python {
 
 namespace {
 
-std::shared_ptr<Model> load(const std::string & path, int n_gpu_layers, bool use_mmap,
+std::shared_ptr<Model> load(const std::string & path, int n_gpu_layers, bool use_mmap, bool vocabulary_only,
                             const std::optional<std::function<bool(float)>> & progress) {
     ModelOptions options;
     options.n_gpu_layers = n_gpu_layers;
     options.use_mmap = use_mmap;
+    options.vocabulary_only = vocabulary_only;
     if (progress) {
         options.progress = [&progress](float fraction) {
             const py::gil_scoped_acquire acquire;
@@ -34,7 +35,7 @@ void bind_model(py::module_ & module) {
 
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
         .def_static("load", load, py::arg("path"), py::kw_only(), py::arg("n_gpu_layers") = -1,
-                    py::arg("use_mmap") = true, py::arg("progress") = py::none())
+                    py::arg("use_mmap") = true, py::arg("vocabulary_only") = false, py::arg("progress") = py::none())
         .def_property_readonly("path", &Model::path)
         .def_property_readonly("architecture", &Model::architecture)
         .def_property_readonly("metadata", &Model::metadata)

@@ -70,6 +70,7 @@ std::shared_ptr<const Adapter> Adapter::built_in(std::shared_ptr<const Model> mo
     handle->path = model->path();
     handle->name = std::move(name);
     handle->invocation_tokens = std::move(invocation_tokens);
+    handle->control_token = control;
     handle->io_yaml = std::move(io_yaml);
     handle->rows = graph::make_row_adapter();
     return std::shared_ptr<const Adapter>(new Adapter(std::move(model), std::move(handle)));
@@ -105,6 +106,10 @@ const std::vector<Token> & Adapter::invocation_tokens() const {
 
 int Adapter::activation_offset() const {
     return handle_->activation_offset;
+}
+
+std::optional<Token> Adapter::control_token() const {
+    return handle_->control_token;
 }
 
 std::optional<std::string> Adapter::io_yaml() const {

@@ -100,6 +100,11 @@ void read_keys(const Reader & reader, const Model & model, AdapterFile & file) {
     if (const std::string kind = reader.text("adapter.type"); kind != "lora") {
         reader.fail("adapter.type is '" + kind + "', expected 'lora'");
     }
+    if (!model.built_in_adapters().empty()) {
+        throw AdapterMismatchError(reader.path() + ": the model " + model.path() +
+                                   " has its adapters built in and takes none from files; take it apart (alora-cli "
+                                   "convert) and load the adapter for the base that comes out");
+    }
     const std::string architecture = reader.text("general.architecture");
     if (architecture != model.architecture()) {
         throw AdapterMismatchError(reader.path() + ": made for architecture '" + architecture + "', but the model " +
@@ -263,7 +268,7 @@ void check_base(const Reader & reader, const Model & model) {
     if (name == model.metadata().end() || name->second.empty()) {
         return; // a file's own name is anyone's choice
     }
-    if (!names_match(base, {name->second, std::filesystem::path(model.path()).stem().string()})) {
+    if (!names_match(base, {name->second})) {
         throw AdapterMismatchError(reader.path() + ": made for the base '" + base + "', but the model is " +
                                    called(model) + forced);
     }

@@ -22,6 +22,7 @@ struct Adapter::Handle {
     std::map<std::string, std::string> metadata;
     std::vector<Token> invocation_tokens;
     int activation_offset = 0;
+    std::optional<Token> control_token;
     std::optional<std::string> io_yaml;
     int rank = 0;
     float alpha = 0.0f;

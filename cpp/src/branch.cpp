@@ -81,6 +81,11 @@ void Branch::activate(std::shared_ptr<const Adapter> adapter, float scale) {
                                    adapter->model()->path() + ", the branch belongs to " +
                                    handle_->context->model->path() + "; load it for that one");
     }
+    if (adapter->control_token() && scale != 1.0f) {
+        throw ArgumentError("adapter '" + adapter->name() +
+                            "' is built into the model, which has no scale for it; "
+                            "expected 1.0");
+    }
     if (segment.governance && segment.length() > segment.governance->first) {
         throw AdapterError("adapter '" + segment.governance->adapter->name() + "' governs this branch since position " +
                            std::to_string(segment.governance->first) + "; fork before that position to activate '" +

@@ -92,6 +92,9 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     : model(std::move(of)), options(std::move(asked)) {
     constexpr int n_ctx_limit = 1 << 26;
     check_range("n_ctx", options.n_ctx, 0, n_ctx_limit);
+    if (model->handle().vocabulary_only) {
+        throw BackendError(model->path() + " was loaded with its vocabulary alone; load it with its weights");
+    }
     const bool recurrent = llama_model_is_hybrid(model->handle().model.get());
     if (options.n_branches == 0) {
         options.n_branches = recurrent ? n_branches_recurrent : n_branches_default;

@@ -35,6 +35,7 @@ struct Context::State : std::enable_shared_from_this<Context::State> {
     std::shared_ptr<Segment> fork_segment(const std::shared_ptr<Segment> & from, int at);
     void close_segment(std::shared_ptr<Segment> segment);
     void queue(Segment & segment, const std::vector<Token> & tokens, int n_logits);
+    void check_control_tokens(const Segment & segment, const std::vector<Token> & tokens) const;
     void govern(Segment & segment, Governance governance);
     std::vector<Token> tokens_of(const Segment & segment) const;
     int n_cells_used() const;

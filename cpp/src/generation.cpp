@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <mutex>
 #include <utility>
 
@@ -140,6 +141,10 @@ std::vector<GenerationStep> Generation::next() {
                 state_->context->decode();
             }
             waiting.emplace_back(static_cast<int>(i), stream.branch->logits());
+            // What a model writes calls none of its built-in adapters.
+            for (const BuiltInAdapter & one : state_->context->model()->built_in_adapters()) {
+                waiting.back().second[static_cast<size_t>(one.control_token)] = -std::numeric_limits<float>::infinity();
+            }
         }
     }
     const int n_free = state_->context->n_ctx() - state_->context->n_cells_used();

@@ -58,6 +58,7 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
     handle->built_in_adapters = std::move(file.built_in_adapters);
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = options.n_gpu_layers;
+    params.vocab_only = options.vocabulary_only;
     params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     Progress progress{options, false, nullptr};
     if (options.progress) {
@@ -94,6 +95,7 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
         throw ModelLoadError(path + ": architecture '" + handle->architecture +
                              "' has recurrent layers alone; expected attention layers, or some of each");
     }
+    handle->vocabulary_only = options.vocabulary_only;
     std::map<std::string, Token> & control_tokens = handle->control_tokens;
     std::shared_ptr<const Model> model(new Model(std::move(handle)));
     for (Token token = 0; token < model->n_vocab(); ++token) {

@@ -7,6 +7,7 @@
 #include "gguf.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -147,6 +148,68 @@ std::vector<BuiltInAdapter> read_built_in_adapters(const gguf_context & gguf, co
     return adapters;
 }
 
+std::optional<double> number(const gguf_context & gguf, const std::string & key) {
+    const int64_t id = gguf_find_key(&gguf, key.c_str());
+    switch (id < 0 ? GGUF_TYPE_STRING : gguf_get_kv_type(&gguf, id)) {
+    case GGUF_TYPE_UINT32:
+        return gguf_get_val_u32(&gguf, id);
+    case GGUF_TYPE_INT32:
+        return gguf_get_val_i32(&gguf, id);
+    case GGUF_TYPE_FLOAT32:
+        return gguf_get_val_f32(&gguf, id);
+    default:
+        return {};
+    }
+}
+
+// llama.cpp's graphs of these architectures assert that a head is as wide as its keys, its values and its rotation.
+void check_heads(const gguf_context & gguf, const std::string & architecture, const std::string & path) {
+    const auto key = [&](const char * name) { return number(gguf, architecture + "." + name); };
+    const auto fail = [&](const std::string & what) {
+        throw ModelLoadError(path + ": " + what + "; the file is broken or was converted wrongly");
+    };
+    const std::optional<double> width = key("embedding_length");
+    const std::optional<double> heads = key("attention.head_count");
+    if (!width || !heads || *heads < 1 || key("block_count").value_or(0) < 1) {
+        fail("expected " + architecture +
+             ".embedding_length, attention.head_count and block_count, each one number "
+             "from 1 on");
+    }
+    const double head = key("attention.key_length").value_or(std::floor(*width / *heads));
+    if (key("attention.value_length").value_or(std::floor(*width / *heads)) != head ||
+        key("rope.dimension_count").value_or(head) != head) {
+        fail("its keys, values and rotations differ in width, which architecture '" + architecture + "' cannot have");
+    }
+}
+
+// What makes the router read something else than the slot that a control token stands for.
+void check_router(const gguf_context & gguf, const std::vector<BuiltInAdapter> & adapters, const std::string & path) {
+    constexpr double largest_gain = 1e4; // a key that 16-bit floats hold
+    const double gain = number(gguf, "graniteswitch.adapters.router_gain").value_or(1.0);
+    if (!(gain >= 1.0 && gain <= largest_gain)) {
+        throw ModelLoadError(path + ": graniteswitch.adapters.router_gain is " + std::to_string(gain) +
+                             ", expected 1 to 10000; the file is broken or was converted wrongly");
+    }
+    const double scale = number(gguf, "graniteswitch.logit_scale").value_or(1.0);
+    if (!std::isfinite(scale) || scale == 0.0) {
+        throw ModelLoadError(path + ": graniteswitch.logit_scale is " + std::to_string(scale) +
+                             ", which leaves no logits; the file is broken or was converted wrongly");
+    }
+    std::unordered_set<Token> seen;
+    for (const BuiltInAdapter & one : adapters) {
+        if (!seen.insert(one.control_token).second || one.control_token == one.substitute_token) {
+            throw ModelLoadError(path + ": token " + std::to_string(one.control_token) +
+                                 " calls two of its built-in adapters, or is its own substitute; the file is broken or "
+                                 "was converted wrongly");
+        }
+    }
+}
+
+std::string architecture_of(const gguf_context & gguf) {
+    const int64_t id = gguf_find_key(&gguf, "general.architecture");
+    return id < 0 || gguf_get_kv_type(&gguf, id) != GGUF_TYPE_STRING ? "" : gguf_get_val_str(&gguf, id);
+}
+
 std::optional<ModelFile> read(const std::string & path) {
     ggml_context * raw = nullptr;
     const Gguf gguf(gguf_init_from_file(path.c_str(), {true, &raw}), gguf_free);
@@ -155,8 +218,16 @@ std::optional<ModelFile> read(const std::string & path) {
         return {};
     }
     std::string vocabulary = vocabulary_digest(*gguf, path);
-    return ModelFile{{std::move(vocabulary), weights_digest(*gguf, *tensors, path)},
-                     read_built_in_adapters(*gguf, path)};
+    ModelFile file{{std::move(vocabulary), weights_digest(*gguf, *tensors, path)}, {}};
+    const std::string architecture = architecture_of(*gguf);
+    if (architecture == "granite" || architecture == "graniteswitch") {
+        check_heads(*gguf, architecture, path);
+    }
+    if (architecture == "graniteswitch") {
+        file.built_in_adapters = read_built_in_adapters(*gguf, path);
+        check_router(*gguf, file.built_in_adapters, path);
+    }
+    return file;
 }
 
 } // namespace

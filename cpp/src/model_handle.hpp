@@ -25,6 +25,7 @@ struct Model::Handle {
     std::map<std::string, std::string> metadata;
     std::map<std::string, Token> control_tokens;
     Fingerprints fingerprints;
+    bool vocabulary_only = false;
     std::vector<BuiltInAdapter> built_in_adapters;
     // llama.cpp keeps a list of adapters in the model and reads it when a context is made.
     std::mutex adapters_mutex;

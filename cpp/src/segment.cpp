@@ -153,6 +153,30 @@ void Context::State::govern(Segment & segment, Governance governance) {
     segment.governance = std::move(governance);
 }
 
+// The control token of a built-in adapter makes it govern what follows, wherever it stands. So it may stand only where
+// that adapter was activated, and must.
+void Context::State::check_control_tokens(const Segment & segment, const std::vector<Token> & tokens) const {
+    const std::vector<BuiltInAdapter> & built_in = model->built_in_adapters();
+    for (size_t i = 0; !built_in.empty() && i < tokens.size(); ++i) {
+        const int position = segment.length() + static_cast<int>(i);
+        const Governance * governance = segment.governing(position);
+        const bool begins = governance != nullptr && governance->first == position;
+        const std::optional<Token> wanted = begins ? governance->adapter->control_token() : std::nullopt;
+        if (wanted && tokens[i] != *wanted) {
+            throw TokenError("the first row under built-in adapter '" + governance->adapter->name() +
+                             "' must be its control token " + std::to_string(*wanted) + " (" +
+                             model->piece(*wanted, true) + "), found " + std::to_string(tokens[i]) +
+                             "; append adapter.invocation_tokens");
+        }
+        const bool is_control = std::any_of(built_in.begin(), built_in.end(),
+                                            [&](const BuiltInAdapter & one) { return one.control_token == tokens[i]; });
+        if (is_control && !wanted) {
+            throw TokenError("token " + std::to_string(tokens[i]) + " (" + model->piece(tokens[i], true) +
+                             ") calls a built-in adapter; activate that adapter and append its invocation");
+        }
+    }
+}
+
 void Context::State::queue(Segment & segment, const std::vector<Token> & tokens, int n_logits) {
     check_open();
     if (segment.state_lost) {
@@ -160,6 +184,7 @@ void Context::State::queue(Segment & segment, const std::vector<Token> & tokens,
                            "the branch");
     }
     model->check_tokens(tokens);
+    check_control_tokens(segment, tokens);
     if (tokens.empty()) {
         return;
     }

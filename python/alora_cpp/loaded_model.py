@@ -24,9 +24,12 @@ class LoadedModel:
         *,
         n_gpu_layers: int = -1,
         progress: Callable[[float], bool] | None = None,
+        vocabulary_only: bool = False,
     ) -> None:
         """Loads the file; `Model` says more."""
-        self._loaded: _core.Model | None = _core.Model.load(fspath(path), n_gpu_layers=n_gpu_layers, progress=progress)
+        self._loaded: _core.Model | None = _core.Model.load(
+            fspath(path), n_gpu_layers=n_gpu_layers, progress=progress, vocabulary_only=vocabulary_only
+        )
 
     @property
     def _core(self) -> _core.Model:

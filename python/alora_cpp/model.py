@@ -29,6 +29,7 @@ class Model(LoadedModel):
         *,
         n_gpu_layers: int = -1,
         progress: Callable[[float], bool] | None = None,
+        vocabulary_only: bool = False,
     ) -> None:
         """Loads a GGUF model.
 
@@ -36,12 +37,13 @@ class Model(LoadedModel):
             path: The file.
             n_gpu_layers: Layers computed on the GPU, where this build has one; negative: all.
             progress: Told the fraction loaded now and then; returning False cancels.
+            vocabulary_only: Whether to leave the weights out: text becomes tokens, but nothing can be computed.
 
         Raises:
             ModelLoadError: The file is missing, broken or of a kind that cannot be run.
             Cancelled: `progress` said so.
         """
-        super().__init__(path, n_gpu_layers=n_gpu_layers, progress=progress)
+        super().__init__(path, n_gpu_layers=n_gpu_layers, progress=progress, vocabulary_only=vocabulary_only)
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._intrinsics: dict[str, Intrinsic] = {}
 

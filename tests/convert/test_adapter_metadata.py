@@ -165,6 +165,22 @@ def test_legacy_invocation(beside: str, case: Case) -> None:
         assert (adapter.activation_offset, adapter.invocation_tokens) == (1, (11, 12, 13))
 
 
+def test_legacy_invocation_by_the_bases_own_vocabulary(case: Case) -> None:
+    """A GGUF base needs no tokenizer beside it; control tokens count as such."""
+    edit_config(case.folder, alora_invocation_tokens=None, invocation_string="<|start_of_role|>!th<|end_of_role|>")
+    file = case.convert()
+    texts = [*(chr(code) for code in range(33, 127)), "th"]
+    assert file.fields["adapter.alora.invocation_tokens"] == [3, 7 + texts.index("!"), 7 + texts.index("th"), 4]
+    assert file.fields["alora.activation_offset"] == 1
+
+
+def test_legacy_invocation_without_a_tokenizer(case: Case) -> None:
+    """What to do is said."""
+    edit_config(case.folder, alora_invocation_tokens=None, invocation_string="<certainty>")
+    with pytest.raises(ConversionError, match=r"but neither .* has a tokenizer.json.*name the base's GGUF"):
+        case.convert(base=case.hf_folder)
+
+
 @pytest.mark.parametrize(("text", "message"), [("<start>", "which is 1 token"), ("", "")])
 def test_legacy_invocation_that_is_too_short(text: str, message: str, case: Case) -> None:
     """One token leaves none to act on; an empty text is an ordinary LoRA."""
@@ -174,7 +190,7 @@ def test_legacy_invocation_that_is_too_short(text: str, message: str, case: Case
         assert "adapter.alora.invocation_tokens" not in case.convert().fields
         return
     with pytest.raises(ConversionError, match=message):
-        case.convert()
+        case.convert(base=case.hf_folder)
 
 
 def test_damaged_tokenizer(case: Case) -> None:
@@ -183,7 +199,7 @@ def test_damaged_tokenizer(case: Case) -> None:
     edit_config(case.folder, alora_invocation_tokens=None, invocation_string="<start>")
     (case.folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ConversionError, match=r"tokenizer\.json cannot be read"):
-        case.convert()
+        case.convert(base=case.hf_folder)
 
 
 def test_names_without_mlp(case: Case) -> None:

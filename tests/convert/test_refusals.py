@@ -110,7 +110,6 @@ def put(name: str, index: tuple[int, ...], value: float) -> Callable[[Path], Non
     return weights(lambda tensors: tensors[name].__setitem__(index, value))
 
 
-LEGACY: dict[str, object] = {"alora_invocation_tokens": None, "invocation_string": "<certainty>"}
 TENSORS = "adapter_model.safetensors"
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -141,7 +140,6 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "pattern broken": (config(alpha_pattern={"(": 1}), "'.' in alpha_pattern, which is no reg"),
     "pattern value": (config(rank_pattern={"q_proj": 0}), "rank of q_proj = 0"),
     # The invocation.
-    "legacy": (config(**LEGACY), "invocation_string = '<certainty>', as .* but neither .* with a tokenizer.json"),
     "legacy number": (
         config(alora_invocation_tokens=None, invocation_string=5),
         "_string = 5; expected a text",

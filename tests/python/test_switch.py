@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 
-from alora_cpp import Adapter, Branch, Context, Model
-from tiny import N_VOCAB, begin, fresh_logits, go_on, open_exact, random_tokens
-from tiny_switch import ASSISTANT_PROMPT, NAMES, Composed, compose
+from alora_cpp import (
+    Adapter,
+    AdapterMismatchError,
+    ArgumentError,
+    Branch,
+    Context,
+    Model,
+    ModelLoadError,
+    TokenError,
+)
+from tiny import N_VOCAB, Key, Kind, begin, fresh_logits, go_on, open_exact, random_tokens, rewrite_gguf
+from tiny_switch import ASSISTANT_PROMPT, NAMES, Composed, compose, control_token
 
 PROMPT = random_tokens(1, 40)
 ANSWER = random_tokens(2, 5)
@@ -153,3 +163,70 @@ def test_a_model_without_built_in_adapters_has_none(model: Model, folder: Path) 
     from alora_cpp.built_in import built_in_intrinsics
 
     assert built_in_intrinsics(model) == []
+
+
+def test_a_control_token_stands_only_where_its_adapter_begins(switch: Model, built_in: dict[str, Adapter]) -> None:
+    first, second = NAMES[:2]
+    token, other = control_token(first), control_token(second)
+    with open_exact(switch) as context:
+        trunk = begin(context, PROMPT)
+        kv = trunk.kv_bytes()
+        with pytest.raises(TokenError, match=rf"token {token} .*calls a built-in adapter; activate that adapter"):
+            trunk.append([7, token])
+        fork = trunk.fork()
+        with pytest.raises(ArgumentError, match="built into the model, which has no scale"):
+            fork.activate(built_in[first], scale=0.5)
+        fork.activate(built_in[first])
+        for wrong in (ASSISTANT_PROMPT, [other], [token, other], [token, token]):
+            with pytest.raises(TokenError, match=r"control token|calls a built-in adapter"):
+                fork.append(wrong)
+        assert (fork.length, trunk.kv_bytes()) == (len(PROMPT), kv)
+        fork.append(built_in[first].invocation_tokens)
+        context.decode()
+
+
+def test_nothing_that_is_generated_calls_an_adapter(composed: Composed, tmp_path: Path) -> None:
+    """Tried with: the control tokens' logits left as they are."""
+    head = np.array(next(t.data for t in gguf.GGUFReader(composed.path).tensors if t.name == "output.weight"))
+    head[[control_token(name) for name in NAMES]] = 50 * head[:N_VOCAB].max(axis=0)
+    path = rewrite_gguf(composed.path, tmp_path / "eager.gguf", tensors={"output.weight": head})
+    with Model(path) as model, open_exact(model) as context:
+        trunk = begin(context, PROMPT)
+        calls = {control_token(name) for name in NAMES}
+        assert int(trunk.logits().argmax()) in calls
+        steps = list(context.generate([trunk], max_tokens=24, temperature=5.0, seed=1))
+        assert len(steps) >= 1
+        assert not {step.token for step in steps} & calls
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"graniteswitch__rope__dimension_count": Key(8, Kind.UINT32)}, "differ in width"),
+        ({"graniteswitch__attention__value_length": Key(8, Kind.UINT32)}, "differ in width"),
+        ({"graniteswitch__attention__head_count": Key([4, 4], Kind.ARRAY, Kind.UINT32)}, "each one number"),
+        ({"graniteswitch__block_count": Key(0, Kind.UINT32)}, "each one number"),
+        ({"graniteswitch__adapters__router_gain": Key(float("nan"), Kind.FLOAT32)}, "router_gain is nan"),
+        ({"graniteswitch__adapters__router_gain": Key(0.0, Kind.FLOAT32)}, "router_gain is 0"),
+        ({"graniteswitch__adapters__router_gain": Key(1e5, Kind.FLOAT32)}, "router_gain is 100000"),
+        ({"graniteswitch__logit_scale": Key(0.0, Kind.FLOAT32)}, "logit_scale is 0"),
+        (
+            {"graniteswitch__adapters__token_ids_activate": Key([104, 104, 105], Kind.ARRAY, Kind.INT32)},
+            "calls two of its built-in adapters",
+        ),
+        (
+            {"graniteswitch__adapters__token_ids_activate": Key([104, 105, 9999], Kind.ARRAY, Kind.INT32)},
+            "adapter 2 has the token 9999",
+        ),
+    ],
+)
+def test_a_broken_file_is_refused(composed: Composed, changed: dict[str, Key], message: str, tmp_path: Path) -> None:
+    """llama.cpp would end the process, or compute something else without a word."""
+    with pytest.raises(ModelLoadError, match=message):
+        Model(rewrite_gguf(composed.path, tmp_path / "broken.gguf", **changed))
+
+
+def test_adapters_from_files_are_refused(switch: Model, composed: Composed, tmp_path: Path) -> None:
+    path = next(iter(composed.write_adapters(tmp_path).values()))
+    with pytest.raises(AdapterMismatchError, match="adapters built in and takes none from files; take it apart"):
+        switch.load_adapter(path)

@@ -13,7 +13,7 @@ import pytest
 
 from alora_cpp import ConversionError, Model
 from alora_cpp.convert import take_apart
-from tiny import Key, Kind, fresh_logits, open_exact, random_tokens, rewrite_gguf
+from tiny import Key, Kind, begin, fresh_logits, open_exact, random_tokens, rewrite_gguf
 from tiny_switch import ASSISTANT_PROMPT, NAMES, Composed, compose, control_token
 
 PROMPT = random_tokens(1, 40)
@@ -64,8 +64,9 @@ def test_the_base_and_each_adapter_compute_what_the_composed_model_does(switch: 
     with Model(apart[0]) as base, open_exact(switch) as context:
         assert np.array_equal(fresh_logits(base, PROMPT), fresh_logits(switch, PROMPT))
         for name, path in zip(NAMES, apart[1:], strict=True):
-            branch = context.branch()
-            branch.append([*PROMPT, control_token(name), *ASSISTANT_PROMPT[1:]])
+            branch = begin(context, PROMPT)
+            branch.activate(switch.load_adapter(name))
+            branch.append([control_token(name), *ASSISTANT_PROMPT[1:]])
             context.decode()
             adapter = base.load_adapter(path)
             tokens = [*PROMPT, *ASSISTANT_PROMPT]

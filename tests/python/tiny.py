@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gguf
@@ -122,8 +123,13 @@ def _tensors(model: TinyModel, weights: Mapping[str, Array]) -> dict[str, Array]
     return tensors
 
 
-def rewrite_gguf(source: Path, path: Path, **changed: Key | None) -> Path:
-    """Copies a GGUF with some keys changed, or left out; a double underscore stands for a dot in their names."""
+def rewrite_gguf(
+    source: Path, path: Path, *, tensors: Mapping[str, Array] = MappingProxyType({}), **changed: Key | None
+) -> Path:
+    """Copies a GGUF with some tensors replaced, and some keys changed or left out.
+
+    A double underscore stands for a dot in the keys' names.
+    """
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(path, str(reader.fields["general.architecture"].contents()))
     keys: dict[str, Key | None] = {
@@ -135,7 +141,7 @@ def rewrite_gguf(source: Path, path: Path, **changed: Key | None) -> Path:
         if key is not None:
             writer.add_key_value(name, key.value, key.kind, key.items)
     for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data)
+        writer.add_tensor(tensor.name, tensors.get(tensor.name, tensor.data))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -38,6 +38,7 @@ public:
     const std::map<std::string, std::string> & metadata() const;
     const std::vector<Token> & invocation_tokens() const; // empty: an ordinary LoRA, activated wherever the caller says
     int activation_offset() const; // tokens of the invocation before the first adapted one: 0, or 1 for legacy adapters
+    std::optional<Token> control_token() const; // of a built-in adapter: the first row that it governs is this one
     std::optional<std::string> io_yaml() const;
     int rank() const; // the largest of its tensors' ranks
     float alpha() const;

@@ -27,6 +27,7 @@ struct BuiltInAdapter {
 struct ModelOptions {
     int n_gpu_layers = -1; // layers on the GPU, where the build has one; negative: all
     bool use_mmap = true;
+    bool vocabulary_only = false;        // no weights: nothing can be computed, but text becomes tokens
     std::function<bool(float)> progress; // told the fraction loaded; returning false cancels
 };
 

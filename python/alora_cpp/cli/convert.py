@@ -70,12 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _convert(source: Path, kind: _Input, arguments: argparse.Namespace) -> list[Path]:
-    from alora_cpp.convert import convert_adapter, write_peft_folder
+    from alora_cpp.convert import convert_adapter, take_apart, write_peft_folder
 
     if kind is _Input.SWITCH_MODEL:
-        from alora_cpp.convert.switch_apart import take_apart
-
-        return take_apart(source, arguments.outfile, names=arguments.name)
+        return list(take_apart(source, arguments.outfile, names=arguments.name))
     if kind is _Input.ADAPTER:
         return [write_peft_folder(source, arguments.outfile, base=arguments.base)]
     if arguments.name is not None and len(arguments.name) > 1:
