@@ -14,6 +14,9 @@ from alora_cpp import Adapter, ArgumentError, BackendError, Cancelled, ContextFu
 from oracle.tiny_models import HYBRID_FAMILIES
 from tiny import begin, fresh_logits, go_on, open_exact, random_tokens
 
+# Rows of a fork that are computed when its origin has already reached where the next fork waits.
+LONGER = [7] * 12
+
 
 @pytest.fixture(scope="module", params=HYBRID_FAMILIES)
 def hybrid(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
@@ -177,7 +180,7 @@ def test_forks_wait_through_cancelled_decodes(hybrid: Model) -> None:
             for at in range(8, 49, 8):
                 trunk.append(prompt[at - 8 : at])
                 forks.append(trunk.fork())
-                forks[-1].append([7])
+                forks[-1].append(LONGER)
             for delay in range(20):
                 timer = threading.Timer(0.0002 * (delay + turn), context.cancel)
                 timer.start()
@@ -191,7 +194,7 @@ def test_forks_wait_through_cancelled_decodes(hybrid: Model) -> None:
             except Cancelled:
                 context.decode()
             for at, fork in zip(range(8, 49, 8), forks, strict=True):
-                assert np.abs(fork.logits() - fresh_logits(hybrid, [*prompt[:at], 7])[-1]).max() < 2e-5
+                assert np.abs(fork.logits() - fresh_logits(hybrid, [*prompt[:at], *LONGER])[-1]).max() < 2e-5
             assert np.abs(trunk.logits() - fresh_logits(hybrid, prompt)[-1]).max() < 2e-5
     assert n_cancelled
 
