@@ -27,7 +27,7 @@ lineage_table & lineage_of(llama_context & ctx) {
 }
 
 bool attach_lineage(llama_context & ctx) {
-    llama_memory_t memory = row_cells(ctx);
+    llama_memory_t memory = memory_parts_of(ctx).cells;
     if (auto * cache = dynamic_cast<llama_kv_cache *>(memory)) {
         cache->lineage = &ctx.lineage;
         return true;

@@ -6,26 +6,15 @@
 
 namespace alora::graph {
 
-llama_memory_t row_cells(llama_context & ctx) {
+memory_parts memory_parts_of(llama_context & ctx) {
     llama_memory_t memory = ctx.get_memory();
     if (auto * hybrid = dynamic_cast<llama_memory_hybrid *>(memory)) {
-        return hybrid->get_mem_attn();
+        return {hybrid->get_mem_attn(), hybrid->get_mem_recr()};
     }
     if (auto * hybrid = dynamic_cast<llama_memory_hybrid_iswa *>(memory)) {
-        return hybrid->get_mem_attn();
+        return {hybrid->get_mem_attn(), hybrid->get_mem_recr()};
     }
-    return memory;
-}
-
-llama_memory_t recurrent_states(llama_context & ctx) {
-    llama_memory_t memory = ctx.get_memory();
-    if (auto * hybrid = dynamic_cast<llama_memory_hybrid *>(memory)) {
-        return hybrid->get_mem_recr();
-    }
-    if (auto * hybrid = dynamic_cast<llama_memory_hybrid_iswa *>(memory)) {
-        return hybrid->get_mem_recr();
-    }
-    return nullptr;
+    return {memory, nullptr};
 }
 
 } // namespace alora::graph

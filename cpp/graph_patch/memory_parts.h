@@ -8,10 +8,11 @@
 
 namespace alora::graph {
 
-// The part with a cell for each row.
-llama_memory_t row_cells(llama_context & ctx);
+struct memory_parts {
+    llama_memory_t cells;  // one for each row
+    llama_memory_t states; // one for each sequence; nullptr where the model has no recurrent layers
+};
 
-// The part with a state for each sequence; nullptr where the model has none.
-llama_memory_t recurrent_states(llama_context & ctx);
+memory_parts memory_parts_of(llama_context & ctx);
 
 } // namespace alora::graph

@@ -1,5 +1,6 @@
 #include "alora/adapter.hpp"
 
+#include "adapter_base.hpp"
 #include "adapter_file.hpp"
 #include "adapter_handle.hpp"
 #include "alora/error.hpp"
@@ -21,7 +22,10 @@ Adapter::Handle::~Handle() {
 }
 
 std::shared_ptr<const Adapter> Adapter::load(std::shared_ptr<const Model> model, const std::string & path, bool force) {
-    AdapterFile file = read_adapter_file(path, *model, {!force, true});
+    AdapterFile file = read_adapter_file(path, *model, true);
+    if (!force) {
+        check_base(path, file, *model);
+    }
     auto handle = std::make_unique<Handle>();
     handle->model = model;
     handle->path = path;
@@ -48,7 +52,10 @@ std::shared_ptr<const Adapter> Adapter::load(std::shared_ptr<const Model> model,
 }
 
 void Adapter::check(const Model & model, const std::string & path, bool force) {
-    read_adapter_file(path, model, {!force, false});
+    const AdapterFile file = read_adapter_file(path, model, false);
+    if (!force) {
+        check_base(path, file, model);
+    }
 }
 
 std::shared_ptr<const Adapter> Adapter::built_in(std::shared_ptr<const Model> model, int index, std::string name,

@@ -7,7 +7,6 @@
 
 #include "ggml.h"
 #include "gguf.h"
-#include "llama.h"
 
 #include <algorithm>
 #include <cmath>
@@ -125,6 +124,11 @@ void read_keys(const Reader & reader, const Model & model, AdapterFile & file) {
     if (const int64_t io = reader.key("alora.io_yaml", GGUF_TYPE_STRING); io >= 0) {
         file.io_yaml = as_utf8(gguf_get_val_str(gguf, io));
     }
+    file.base.name = reader.text("general.base_model.0.name");
+    file.base.published = !reader.text("general.base_model.0.organization").empty() ||
+                          !reader.text("general.base_model.0.repo_url").empty();
+    file.base.weights = reader.text("alora.base.weights");
+    file.base.vocabulary = reader.text("alora.base.vocabulary");
     for (int64_t id = 0; id < gguf_get_n_kv(gguf); ++id) {
         if (gguf_get_kv_type(gguf, id) != GGUF_TYPE_ARRAY) {
             file.metadata[as_utf8(gguf_get_key(gguf, id))] = value_text(gguf, id);
@@ -153,6 +157,22 @@ void read_invocation(const Reader & reader, const Model & model, AdapterFile & f
     if (static_cast<size_t>(file.activation_offset) > file.invocation_tokens.size()) {
         reader.fail("alora.activation_offset is " + std::to_string(file.activation_offset) + ", but there are only " +
                     std::to_string(file.invocation_tokens.size()) + " invocation tokens");
+    }
+}
+
+void read_invocation_pieces(const Reader & reader, AdapterFile & file) {
+    const char * name = "alora.invocation_pieces";
+    const int64_t id = reader.key(name, GGUF_TYPE_ARRAY);
+    if (id < 0) {
+        return;
+    }
+    const size_t n = file.invocation_tokens.size();
+    if (gguf_get_arr_type(reader.gguf(), id) != GGUF_TYPE_STRING || gguf_get_arr_n(reader.gguf(), id) != n) {
+        reader.fail(std::string(name) + " is no array of " + std::to_string(n) +
+                    " texts, one for each invocation token; convert the adapter again");
+    }
+    for (size_t i = 0; i < n; ++i) {
+        file.base.invocation_pieces.emplace_back(gguf_get_arr_str(reader.gguf(), id, i));
     }
 }
 
@@ -245,73 +265,21 @@ void check_data(const Reader & reader, const ggml_tensor & tensor, std::ifstream
     }
 }
 
-constexpr const char * forced = "; load it with its own base, or with force where you know better";
-
-// What the model is called, for a message.
-std::string called(const Model & model) {
-    const auto name = model.metadata().find("general.name");
-    return name == model.metadata().end() ? model.path() : "'" + name->second + "' (" + model.path() + ")";
-}
-
-// The weights tell most; names only where the file says nothing of them, for they are spelled in many ways.
-void check_base(const Reader & reader, const Model & model) {
-    const std::string base = reader.text("general.base_model.0.name");
-    const std::string weights = reader.text("alora.base.weights");
-    if (const auto & own = model.fingerprints().weights; !weights.empty() && own) {
-        if (weights != *own) {
-            throw AdapterMismatchError(reader.path() + ": made for the base '" + base + "' (weights " + weights +
-                                       "), but the model is " + called(model) + " (weights " + *own + ")" + forced);
-        }
-        return;
-    }
-    const auto name = model.metadata().find("general.name");
-    if (name == model.metadata().end() || name->second.empty()) {
-        return; // a file's own name is anyone's choice
-    }
-    if (!names_match(base, {name->second})) {
-        throw AdapterMismatchError(reader.path() + ": made for the base '" + base + "', but the model is " +
-                                   called(model) + forced);
-    }
-}
-
-// The same ids must mean the same tokens, at least in the invocation.
-void check_vocabulary(const Reader & reader, const Model & model, const AdapterFile & file) {
-    const char * key = "alora.invocation_pieces";
-    const int64_t id = reader.key(key, GGUF_TYPE_ARRAY);
-    if (id < 0 || reader.text("alora.base.vocabulary") == model.fingerprints().vocabulary) {
-        return;
-    }
-    const size_t n = file.invocation_tokens.size();
-    if (gguf_get_arr_type(reader.gguf(), id) != GGUF_TYPE_STRING || gguf_get_arr_n(reader.gguf(), id) != n) {
-        reader.fail(std::string(key) + " is no array of " + std::to_string(n) +
-                    " texts, one for each invocation token; convert the adapter again");
-    }
-    for (size_t i = 0; i < n; ++i) {
-        const std::string wanted = gguf_get_arr_str(reader.gguf(), id, i);
-        const std::string found = llama_vocab_get_text(model.handle().vocab, file.invocation_tokens[i]);
-        if (wanted != found) {
-            throw AdapterMismatchError(reader.path() + ": its invocation token " +
-                                       std::to_string(file.invocation_tokens[i]) + " is '" + as_utf8(wanted) +
-                                       "', but the model " + called(model) + " has '" + as_utf8(found) +
-                                       "' there: it has another tokenizer" + forced);
-        }
-    }
-}
-
 } // namespace
 
-AdapterFile read_adapter_file(const std::string & path, const Model & model, AdapterChecks checks) {
+AdapterFile read_adapter_file(const std::string & path, const Model & model, bool numbers) {
     const Reader reader(path);
     AdapterFile file;
     read_keys(reader, model, file);
     read_invocation(reader, model, file);
+    read_invocation_pieces(reader, file);
     std::ifstream stream(path, std::ios::binary);
     const uint64_t file_size = std::filesystem::file_size(path);
     std::set<std::string> targets;
     for (const auto & [name, pair] : pair_tensors(reader)) {
         check_pair(reader, model, name, pair);
         for (const ggml_tensor * tensor : {pair.a, pair.b}) {
-            check_data(reader, *tensor, stream, file_size, checks.numbers);
+            check_data(reader, *tensor, stream, file_size, numbers);
         }
         file.rank = std::max(file.rank, static_cast<int>(pair.a->ne[1]));
         file.size += ggml_nbytes(pair.a) + ggml_nbytes(pair.b);
@@ -319,10 +287,6 @@ AdapterFile read_adapter_file(const std::string & path, const Model & model, Ada
         targets.insert(name.substr(block_end + 1, name.rfind('.') - block_end - 1));
     }
     file.targets.assign(targets.begin(), targets.end());
-    if (checks.base) {
-        check_base(reader, model);
-        check_vocabulary(reader, model, file);
-    }
     return file;
 }
 

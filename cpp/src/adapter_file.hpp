@@ -11,6 +11,15 @@
 
 namespace alora {
 
+// What a file says about the base it was made for; empty where it says nothing.
+struct AdapterBase {
+    std::string name;
+    bool published = false; // whether that is a name on a hub, and not of someone's folder
+    std::string weights;    // fingerprints
+    std::string vocabulary;
+    std::vector<std::string> invocation_pieces; // entries of its vocabulary, one for each invocation token
+};
+
 struct AdapterFile {
     std::string name;
     std::map<std::string, std::string> metadata;
@@ -21,14 +30,11 @@ struct AdapterFile {
     int rank = 0;
     std::vector<std::string> targets;
     uint64_t size = 0;
+    AdapterBase base;
 };
 
-struct AdapterChecks {
-    bool base = true;    // whether the model is the base that the file was made for, as far as it says
-    bool numbers = true; // whether every weight is a finite number
-};
-
-// Throws AdapterError or AdapterMismatchError.
-AdapterFile read_adapter_file(const std::string & path, const Model & model, AdapterChecks checks);
+// Throws AdapterError, and AdapterMismatchError for tensors that do not fit the model. `numbers`: whether to check that
+// every weight is a finite number, too.
+AdapterFile read_adapter_file(const std::string & path, const Model & model, bool numbers);
 
 } // namespace alora

@@ -143,8 +143,9 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     if (!graph::attach_lineage(*llama)) {
         throw BackendError("architecture '" + model->architecture() + "' has a memory that branches cannot share yet");
     }
-    cells = graph::row_cells(*llama);
-    states = graph::recurrent_states(*llama);
+    const graph::memory_parts parts = graph::memory_parts_of(*llama);
+    cells = parts.cells;
+    states = parts.states;
     spare_nodes = graph::spare_nodes(*model->handle().model);
 }
 

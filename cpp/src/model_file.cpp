@@ -210,7 +210,8 @@ std::string architecture_of(const gguf_context & gguf) {
     return id < 0 || gguf_get_kv_type(&gguf, id) != GGUF_TYPE_STRING ? "" : gguf_get_val_str(&gguf, id);
 }
 
-std::optional<ModelFile> read(const std::string & path) {
+// `checks`: whether to refuse what llama.cpp cannot stand.
+std::optional<ModelFile> read(const std::string & path, bool checks) {
     ggml_context * raw = nullptr;
     const Gguf gguf(gguf_init_from_file(path.c_str(), {true, &raw}), gguf_free);
     const Tensors tensors(raw, ggml_free);
@@ -220,10 +221,10 @@ std::optional<ModelFile> read(const std::string & path) {
     std::string vocabulary = vocabulary_digest(*gguf, path);
     ModelFile file{{std::move(vocabulary), weights_digest(*gguf, *tensors, path)}, {}};
     const std::string architecture = architecture_of(*gguf);
-    if (architecture == "granite" || architecture == "graniteswitch") {
+    if (checks && (architecture == "granite" || architecture == "graniteswitch")) {
         check_heads(*gguf, architecture, path);
     }
-    if (architecture == "graniteswitch") {
+    if (checks && architecture == "graniteswitch") {
         file.built_in_adapters = read_built_in_adapters(*gguf, path);
         check_router(*gguf, file.built_in_adapters, path);
     }
@@ -233,7 +234,7 @@ std::optional<ModelFile> read(const std::string & path) {
 } // namespace
 
 ModelFile read_model_file(const std::string & path) {
-    return read(path).value_or(ModelFile());
+    return read(path, true).value_or(ModelFile());
 }
 
 Fingerprints read_fingerprints(const std::string & path) {
@@ -241,7 +242,7 @@ Fingerprints read_fingerprints(const std::string & path) {
     if (!std::filesystem::is_regular_file(path, ignored)) {
         throw ModelLoadError(path + ": no such file; expected a GGUF model");
     }
-    std::optional<ModelFile> found = read(path);
+    std::optional<ModelFile> found = read(path, false);
     if (!found) {
         throw ModelLoadError(path + ": not a complete GGUF file; download or convert the model again");
     }

@@ -12,7 +12,7 @@ import pytest
 from alora_cpp.cli.main import main
 from alora_cpp.model import BUNDLED
 from oracle.tiny_models import AdapterSpec, write_adapter
-from tiny import INVOCATION, Key, Kind, adapter_file
+from tiny import INVOCATION, adapter_file, base_named
 
 if TYPE_CHECKING:
     from oracle.tiny_models import TinyModel
@@ -26,8 +26,7 @@ def model_file(tmp_path: Path, model_path: Path, tiny_model: TinyModel) -> Path:
     folder = tmp_path / "models"
     folder.mkdir()
     write_adapter(tiny_model, AdapterSpec(), folder / "model.intrinsics" / "safety")
-    base = {"general__base_model__0__name": Key("elsewhere-8b", Kind.STRING)}
-    adapter_file(tiny_model).write(folder / "model.safety.gguf", **base)
+    adapter_file(tiny_model).write(folder / "model.safety.gguf", **base_named("elsewhere-8b"))
     adapter_file(tiny_model).write(folder / "model.intrinsics" / "Safety.gguf")
     adapter_file(tiny_model, invocation=None).write(folder / "model.plain.gguf")
     return Path(shutil.copy(model_path, folder / "model.gguf"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tiny import Key, Kind, adapter_file
+from tiny import adapter_file, base_named
 
 if TYPE_CHECKING:
     from hub_server import Hub
@@ -54,10 +54,7 @@ def peft_files(model: TinyModel, folder: Path, at: str, **spec: Any) -> dict[str
 
 
 def gguf_bytes(model: TinyModel, path: Path, name: str, *, base: str = BASE) -> bytes:
-    file = adapter_file(model, name=name)
-    file.keys["general.base_model.count"] = Key(1, Kind.UINT32)
-    file.keys["general.base_model.0.name"] = Key(base, Kind.STRING)
-    return file.write(path).read_bytes()
+    return adapter_file(model, name=name).write(path, **base_named(base)).read_bytes()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from alora_cpp.finding.surroundings import stems
 from alora_cpp.hub import DownloadedAdapter, remember
 from alora_cpp.model import BUNDLED
 from oracle.tiny_models import ATTENTION, AdapterSpec, write_adapter
-from tiny import Key, Kind, adapter_file, fresh_logits, make_model, random_tokens, rewrite_gguf
+from tiny import Key, Kind, adapter_file, base_named, fresh_logits, make_model, random_tokens, rewrite_gguf
 from tiny_switch import ASSISTANT_PROMPT, compose
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def write(around: Path, tiny_model: TinyModel) -> Callable[..., Path]:
     def write(file: str, base: str = "tiny-llama", **options: object) -> Path:
         path = around / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        key = Key(base, Kind.STRING)
-        return adapter_file(tiny_model, **options).write(path, **{"general__base_model__0__name": key})  # type: ignore[arg-type]
+        return adapter_file(tiny_model, **options).write(path, **base_named(base))  # type: ignore[arg-type]
 
     return write
 

@@ -13,11 +13,11 @@ import pytest
 
 from alora_cpp.cli.main import main
 from alora_cpp.model import BUNDLED
-from tiny import Key, Kind, rewrite_gguf
+from tiny import base_named, rewrite_gguf
 
 pytestmark = pytest.mark.usefixtures("cache_home")
 
-OTHER_BASE = {"general__base_model__0__name": Key("elsewhere-8b", Kind.STRING)}
+OTHER_BASE = base_named("elsewhere-8b")
 NO_PRINTS = {"alora__base__weights": None, "alora__base__vocabulary": None}
 
 

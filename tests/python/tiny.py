@@ -39,6 +39,7 @@ __all__ = [
     "Key",
     "Kind",
     "adapter_file",
+    "base_named",
     "begin",
     "fresh_logits",
     "go_on",
@@ -107,6 +108,14 @@ def adapter_file(
     if invocation is not None:
         keys["adapter.alora.invocation_tokens"] = Key(list(invocation), Kind.ARRAY, Kind.UINT32)
     return AdapterFile(architecture, keys, _tensors(model, adapter_weights(model, spec, seed=seed)))
+
+
+def base_named(name: str) -> dict[str, Key]:
+    """The keys of an adapter that was made for a base of that name on the hub."""
+    return {
+        "general__base_model__0__name": Key(name, Kind.STRING),
+        "general__base_model__0__organization": Key("org", Kind.STRING),
+    }
 
 
 def _arch(family: str) -> gguf.MODEL_ARCH:
