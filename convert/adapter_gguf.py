@@ -23,6 +23,7 @@ from alora_cpp.errors import ConversionError
 from .adapter_metadata import add_metadata, gather_facts, identify_base
 from .adapter_plan import Matrix, plan_adapter
 from .base import Base, read_base
+from .base_name import check_base_name
 from .legacy_invocation import LEGACY_OFFSET, tokenize_invocation
 from .peft_config import CONFIG_NAME, PeftConfig
 from .peft_folder import read_folder
@@ -47,6 +48,7 @@ def convert_adapter(
     base: str | os.PathLike[str] | None = None,
     outtype: str = "f16",
     name: str | None = None,
+    force: bool = False,
 ) -> Path:
     """Converts an adapter that PEFT saved into a GGUF.
 
@@ -58,11 +60,13 @@ def convert_adapter(
             the folder that adapter_config.json names, where that is a local one.
         outtype: One of `OUTTYPES`. A matrix whose rows q8_0 cannot hold is written as f16.
         name: The adapter's name; the folder's, if not given.
+        force: Whether to convert an adapter that names another base, too.
 
     Returns:
         The file written.
 
     Raises:
+        AdapterMismatchError: The configuration names another base than the one given.
         ConversionError: The adapter cannot be converted; no file is left behind.
     """
     folder, outfile = Path(folder), Path(outfile)
@@ -75,6 +79,8 @@ def convert_adapter(
     plan = plan_adapter(folder, adapter, facts, _OUTTYPES[outtype][0])
     about = gather_facts(folder, adapter, name or folder.resolve().name, invocation, offset)
     identity = identify_base(base_path, invocation)
+    if not force:
+        check_base_name(folder, adapter.config.base, base_path, identity.name)
     if outfile.exists() and (outfile.is_dir() or outfile.samefile(base_path)):
         raise ConversionError(
             f"{outfile} is {'a folder' if outfile.is_dir() else 'the base model'}; expected the name of a new file"

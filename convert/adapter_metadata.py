@@ -15,7 +15,6 @@ and `alora.base.head_count_kv`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,12 @@ from alora_cpp.errors import ConversionError, ModelLoadError
 
 from .adapter_plan import AdapterPlan
 from .base import Base
+from .base_name import hub_name
 from .chat_template_file import read_chat_template
 from .gguf_header import read_header
 from .model_card import ModelCard, read_card
 from .peft_folder import PeftFolder
 
-_HUB_NAME = re.compile(r"(?P<organization>\w[\w.-]*)/(?P<name>\w[\w.-]*)")
 _TOKENS_KEY = "tokenizer.ggml.tokens"
 _TEMPLATE_KEY = gguf.Keys.Tokenizer.CHAT_TEMPLATE
 
@@ -46,12 +45,14 @@ class BaseIdentity:
         weights: The fingerprint of its weights, or None.
         invocation_pieces: The invocation's tokens as its vocabulary spells them, or None.
         chat_template: Its chat template, or None.
+        name: The name in its GGUF, or None.
     """
 
     vocabulary: str | None = None
     weights: str | None = None
     invocation_pieces: Sequence[str] | None = None
     chat_template: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,9 @@ def identify_base(base: Path, invocation: Sequence[int] | None) -> BaseIdentity:
     header = read_header(base, arrays=(_TOKENS_KEY,))
     tokens = header.values.get(_TOKENS_KEY)
     template = header.values.get(_TEMPLATE_KEY)
+    name = header.values.get("general.name")
     if tokens is None:
-        return BaseIdentity(chat_template=template)
+        return BaseIdentity(chat_template=template, name=name)
     try:
         fingerprints = _core.read_fingerprints(str(base))
         pieces = None if invocation is None else [tokens[token] for token in invocation]
@@ -121,7 +123,7 @@ def identify_base(base: Path, invocation: Sequence[int] | None) -> BaseIdentity:
         raise ConversionError(
             f"the vocabulary of the base {base} is damaged ({error}); download the base again"
         ) from error
-    return BaseIdentity(fingerprints.vocabulary, fingerprints.weights, pieces, template)
+    return BaseIdentity(fingerprints.vocabulary, fingerprints.weights, pieces, template, name)
 
 
 def add_metadata(
@@ -171,10 +173,10 @@ def add_metadata(
 
 def _add_base_model(writer: gguf.GGUFWriter, name: str | None, base: Base) -> None:
     writer.add_base_model_count(1)
-    hub = _HUB_NAME.fullmatch(name or "")
-    if hub is not None and not Path(hub[0]).exists():
-        writer.add_base_model_name(0, hub["name"])
-        writer.add_base_model_organization(0, hub["organization"])
-        writer.add_base_model_repo_url(0, f"https://huggingface.co/{hub[0]}")
+    hub = hub_name(name)
+    if hub is not None:
+        writer.add_base_model_name(0, hub.name)
+        writer.add_base_model_organization(0, hub.organization)
+        writer.add_base_model_repo_url(0, hub.url)
     else:
         writer.add_base_model_name(0, base.name)

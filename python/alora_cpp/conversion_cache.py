@@ -13,19 +13,15 @@ import functools
 import hashlib
 import importlib.util
 import json
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from alora_cpp import _core
-from alora_cpp.errors import AdapterMismatchError, ConversionError
+from alora_cpp.errors import ConversionError
 from alora_cpp.file_digest import FileDigest, digest_of, read_digest, write_digest
 from alora_cpp.loaded_model import LoadedModel
 
 _OUTTYPE = "f16"
-# A name on the hub, rather than a folder of whoever trained it.
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # What a converter may read of a folder besides the weights: configuration, model card, chat template, tokenizer.
 _WEIGHTS, _TEXTS = "adapter_model.safetensors", (".json", ".yaml", ".md", ".jinja")
 
@@ -49,10 +45,13 @@ def as_gguf(path: Path, base: LoadedModel, *, name: str | None = None, force: bo
     if not path.is_dir():
         return path
     from alora_cpp.convert import convert_adapter
+    from alora_cpp.convert.base_name import check_base_name
+    from alora_cpp.convert.peft_config import read_config
     from alora_cpp.hub.cache_folder import cache_folder
 
     if not force:
-        _check_base(path, base)
+        # Before the cache is looked at, where it may lie since it was forced.
+        check_base_name(path, read_config(path).base, base.path, base.metadata.get("general.name"))
     cache = cache_folder() / "converted"
     name = name or path.resolve().name
     try:
@@ -62,7 +61,8 @@ def as_gguf(path: Path, base: LoadedModel, *, name: str | None = None, force: bo
         if _is_whole(entry, read_digest(record)):
             return entry
         with tempfile.TemporaryDirectory(prefix=".converting-", dir=cache) as scratch:
-            written = convert_adapter(path, Path(scratch) / "adapter.gguf", base=base.path, outtype=_OUTTYPE, name=name)
+            scratch_file = Path(scratch) / "adapter.gguf"
+            written = convert_adapter(path, scratch_file, base=base.path, outtype=_OUTTYPE, name=name, force=True)
             digest = digest_of(written)
             written.replace(entry)
         write_digest(record, digest)
@@ -72,19 +72,6 @@ def as_gguf(path: Path, base: LoadedModel, *, name: str | None = None, force: bo
             f" with HF_HOME, or convert it yourself: alora-cli convert {path} --outfile FILE --base {base.path}"
         ) from error
     return entry
-
-
-def _check_base(folder: Path, base: LoadedModel) -> None:
-    """Compares names before the file is written: it will say that it was made for this base, whatever that is."""
-    from alora_cpp.convert.peft_config import read_config
-
-    wanted = read_config(folder).base
-    if wanted is None or _HUB_NAME.fullmatch(wanted) is None or _core.names_match(wanted, base.names):
-        return
-    raise AdapterMismatchError(
-        f"{folder} was made for {wanted}, but the model {base.path} is called {' or '.join(base.names)}; use an adapter"
-        " for this model, or --force (force=True) if it is the same under another name"
-    )
 
 
 def _is_whole(entry: Path, written: FileDigest | None) -> bool:

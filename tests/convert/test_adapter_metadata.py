@@ -43,9 +43,9 @@ class Case:
         self.hf_folder = write_hf(self.tiny, folder / "tiny-llama")
         self.out = folder / "out.gguf"
 
-    def convert(self, *, base: Path | None = None) -> AdapterFile:
+    def convert(self, *, base: Path | None = None, force: bool = False) -> AdapterFile:
         """Converts it."""
-        return AdapterFile(convert_adapter(self.folder, self.out, base=base or self.base))
+        return AdapterFile(convert_adapter(self.folder, self.out, base=base or self.base, force=force))
 
 
 @pytest.fixture
@@ -251,3 +251,16 @@ def test_name_of_a_base_in_the_hubs_cache(case: Case, tmp_path: Path) -> None:
     snapshot = tmp_path / "models--org--tiny-llama" / "snapshots" / "0123abc"
     write_hf(case.tiny, snapshot)
     assert case.convert(base=snapshot).fields["general.base_model.0.name"] == "tiny-llama"
+
+
+def test_a_base_of_another_name(case: Case) -> None:
+    """The file would say that it was made for this base. Tried with: no check at all."""
+    edit_config(case.folder, base_model_name_or_path="ibm-granite/granite-3.3-8b-instruct")
+    with pytest.raises(AdapterMismatchError, match=r"made for ibm-granite/granite-3\.3-8b-instruct, .* --force"):
+        case.convert()
+    assert not case.out.exists()
+    assert case.convert(force=True).fields["general.base_model.0.organization"] == "ibm-granite"
+    # Its own name, a part of it, and a folder of whoever trained it.
+    for name in ("org/tiny-llama", "org/tiny", "checkpoints/../of/mine"):
+        edit_config(case.folder, base_model_name_or_path=name)
+        case.convert()

@@ -157,7 +157,7 @@ def test_metadata(tmp_path: Path) -> None:
     """llama.cpp's keys with their types, and ours."""
     model = make_model("granite")
     base = write_gguf(model, tmp_path / "base.gguf")
-    folder = write_adapter(model, AdapterSpec(alpha=12), tmp_path / "certainty", base="org/name-8b")
+    folder = write_adapter(model, AdapterSpec(alpha=12), tmp_path / "certainty", base="org/tiny-granite")
     text = "model: ~\r\nresponse_format: ~\r\ntransformations: ~\r\ninstruction: \u201cHow sure?\u201d\n"
     (folder / "io.yaml").write_bytes(text.encode())
     file = AdapterFile(convert_adapter(folder, tmp_path / "out.gguf", base=base))
@@ -166,9 +166,9 @@ def test_metadata(tmp_path: Path) -> None:
         "general.type": "adapter",
         "general.name": "certainty",
         "general.base_model.count": 1,
-        "general.base_model.0.name": "name-8b",
+        "general.base_model.0.name": "tiny-granite",
         "general.base_model.0.organization": "org",
-        "general.base_model.0.repo_url": "https://huggingface.co/org/name-8b",
+        "general.base_model.0.repo_url": "https://huggingface.co/org/tiny-granite",
         "adapter.type": "lora",
         "adapter.lora.alpha": 12.0,
         "adapter.alora.invocation_tokens": list(INVOCATION),
@@ -205,7 +205,7 @@ def test_base_may_be_gguf_or_folder(family: str, tmp_path: Path) -> None:
     """Both say the same about the base, and so does a GGUF split into parts, but for what it does not hold."""
     model = make_model(family)
     spec = AdapterSpec(targets=(*ALL_LINEAR, *STATE_SPACE))
-    folder = write_adapter(model, spec, tmp_path / "adapter", base="org/name")
+    folder = write_adapter(model, spec, tmp_path / "adapter", base="org/tiny")
     whole = write_gguf(model, tmp_path / "base.gguf")
     bases = [whole, write_hf(model, tmp_path / "hf"), split(whole, tmp_path / "part")]
     first, *others = [

@@ -53,7 +53,7 @@ class Trip:
         self.folder = folder
         self.model: TinyModel = make_model(family)
         self.base = write_gguf(self.model, folder / "base.gguf", fuse_qkv=fuse_qkv)
-        self.there = write_adapter(self.model, spec, folder / "adapter", base="org/base")
+        self.there = write_adapter(self.model, spec, folder / "adapter", base="org/tiny")
         self.gguf = self.convert(self.there, outtype=outtype)
 
     def convert(self, source: Path, *, outtype: str = "f32") -> Path:
@@ -224,7 +224,7 @@ def test_the_configuration(tmp_path: Path) -> None:
     assert config_of(back) == {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": "org/base",
+        "base_model_name_or_path": "org/tiny",
         "inference_mode": True,
         "r": 8,
         "lora_alpha": 12,

@@ -130,7 +130,7 @@ class Workshop:
 
     def adapter(self, spec: AdapterSpec, name: str, *, outtype: str = "f32") -> Path:
         """Makes an adapter's file."""
-        folder = write_adapter(self.model, spec, self.folder / name, base="org/base")
+        folder = write_adapter(self.model, spec, self.folder / name, base="org/tiny")
         return convert_adapter(folder, self.folder / f"{name}.gguf", base=self.base, outtype=outtype)
 
 
@@ -192,7 +192,7 @@ def test_an_adapter_to_which_the_token_before_means_nothing(family: str, tmp_pat
     shop = Workshop(family, tmp_path)
     last = shop.model.n_layers - 1
     targets = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-    folder = write_adapter(shop.model, AdapterSpec(targets=targets), tmp_path / "last", base="org/base")
+    folder = write_adapter(shop.model, AdapterSpec(targets=targets), tmp_path / "last", base="org/tiny")
 
     def drop_others(tensors: dict[str, Array]) -> None:
         for name in [name for name in tensors if f".layers.{last}." not in name]:

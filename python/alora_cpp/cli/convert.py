@@ -29,6 +29,7 @@ class _Input(Enum):
 _OPTIONS: dict[str, tuple[_Input, ...]] = {
     "base": (_Input.PEFT_FOLDER, _Input.ADAPTER),
     "outtype": (_Input.PEFT_FOLDER,),
+    "force": (_Input.PEFT_FOLDER,),
     "name": (_Input.PEFT_FOLDER, _Input.SWITCH_MODEL),
 }
 
@@ -53,6 +54,9 @@ def add_parser(commands: Any) -> None:
         action="append",
         help="the GGUF adapter's name (default: the folder's); or only this one of the built-in adapters"
         " (may be given several times)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", default=None, help="convert an adapter that names another base, too"
     )
     parser.set_defaults(run=run, usage_error=parser.error)
 
@@ -80,7 +84,8 @@ def _convert(source: Path, kind: _Input, arguments: argparse.Namespace) -> list[
         arguments.usage_error("an adapter has one --name")
     name = None if arguments.name is None else arguments.name[0]
     outtype = arguments.outtype or "f16"
-    return [convert_adapter(source, arguments.outfile, base=arguments.base, outtype=outtype, name=name)]
+    force = bool(arguments.force)
+    return [convert_adapter(source, arguments.outfile, base=arguments.base, outtype=outtype, name=name, force=force)]
 
 
 def _kind_of(source: Path) -> _Input:

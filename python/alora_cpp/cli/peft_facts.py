@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 from alora_cpp.cli.adapter_facts import invocation_facts, io_facts
 from alora_cpp.cli.gguf_facts import SOURCES, entries_of
+from alora_cpp.convert.base_name import hub_name
 from alora_cpp.convert.legacy_invocation import LEGACY_OFFSET
 from alora_cpp.convert.model_card import read_card
 from alora_cpp.convert.peft_config import PeftConfig
 from alora_cpp.convert.peft_folder import WEIGHTS_NAME, read_folder
-
-_HUB_NAME = re.compile(r"[\w.-]+/(?P<name>[\w.-]+)")
 
 
 def peft_facts(folder: Path, *, base: Path | None = None) -> dict[str, Any]:
@@ -73,10 +71,10 @@ def _base(name: str | None) -> dict[str, Any] | None:
     """What adapter_config.json calls its base: a repository of the hub, or a folder."""
     if name is None:
         return None
-    hub = None if Path(name).exists() else _HUB_NAME.fullmatch(name)
+    hub = hub_name(name)
     return {
-        "name": hub["name"] if hub else Path(name).name,
-        "repo": f"https://huggingface.co/{name}" if hub else None,
+        "name": hub.name if hub else Path(name).name,
+        "repo": hub.url if hub else None,
         "model_type": None,
         "fingerprints": {"vocabulary": None, "weights": None},
     }
