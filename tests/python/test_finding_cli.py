@@ -113,7 +113,7 @@ class TestChat:
         assert "uncertainty" not in result.stdout
 
     def test_an_adapter_that_cannot_be_asked_is_left_out(self, model_file: Path) -> None:
-        lora = {"adapter__alora__invocation_tokens": None}
+        lora = {"adapter__alora__invocation_tokens": None, "alora__invocation_pieces": None}
         rewrite_gguf(bundled_adapter("safety"), model_file.with_name("granite.plain.gguf"), **lora)
         result = self.chat(str(model_file))
         assert result.returncode == 0
