@@ -39,7 +39,8 @@ class Branch:
             at: The first position that is not shared; the branch's length if not given.
 
         Raises:
-            PositionError: The branch has no such position.
+            PositionError: The branch has no such position; or the model has recurrent layers, which keep the state of
+                a branch's last row alone, and the branch has gone on since.
             ContextFullError: Too many branches are open.
             ClosedError: The branch or its context is closed.
         """

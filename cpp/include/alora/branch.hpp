@@ -22,7 +22,7 @@ public:
 
     // A new branch that shares this one's rows before position `at` (its whole length if not given). Takes constant
     // time and no KV memory. It is governed by this one's adapter if it shares rows that the adapter governs. Throws
-    // PositionError, ContextFullError.
+    // PositionError, also for a position whose state a model with recurrent layers has no more; ContextFullError.
     std::shared_ptr<Branch> fork(std::optional<int> at = {}) const;
 
     // From here on the adapter governs this branch's rows, with its weights multiplied by `scale`. Throws
