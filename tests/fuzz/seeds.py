@@ -27,7 +27,7 @@ from oracle.tiny_models import adapter_weights, make_model, write_gguf
 CONFIG: dict[str, Any] = {
     "peft_type": "LORA",
     "task_type": "CAUSAL_LM",
-    "base_model_name_or_path": "org/base",
+    "base_model_name_or_path": "org/tiny",
     "r": 1,
     "lora_alpha": 2,
     "bias": "none",
@@ -57,8 +57,7 @@ def main() -> None:
         return
     weights = adapter_weights(tiny, SPEC)
     for name, changes in CONFIGS.items():
-        # What is legacy needs a tokenizer, which is not here; it is one of those that are refused.
-        put("config", name if name == "legacy" else f"{name}.json", json.dumps(CONFIG | changes).encode())
+        put("config", f"{name}.json", json.dumps(CONFIG | changes).encode())
     bfloat16 = {key: (weight.view("<u4") >> 16).astype("<u2") for key, weight in weights.items()}
     for kind, tensors in {
         "F32": weights,

@@ -15,7 +15,7 @@ from pathlib import Path
 from alora_cpp import Model
 from alora_cpp.convert import OUTTYPES, convert_adapter, write_peft_folder
 from alora_cpp.convert.gguf_header import read_header
-from alora_cpp.errors import AdapterError, ConversionError
+from alora_cpp.errors import AdapterError, AdapterMismatchError, ConversionError
 from oracle.adapter_files import edit_config
 from oracle.tiny_models import AdapterSpec, make_model, write_adapter, write_gguf
 
@@ -97,7 +97,7 @@ class Workplace:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 write()
-        except ConversionError:
+        except (AdapterMismatchError, ConversionError):
             assert set(self._folder.rglob("*")) == before, "something was left behind"
             return False
         written = set(self._folder.rglob("*")) - before
