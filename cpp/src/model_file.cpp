@@ -168,16 +168,16 @@ void check_heads(const gguf_context & gguf, const std::string & architecture, co
     const auto fail = [&](const std::string & what) {
         throw ModelLoadError(path + ": " + what + "; the file is broken or was converted wrongly");
     };
-    const std::optional<double> width = key("embedding_length");
-    const std::optional<double> heads = key("attention.head_count");
-    if (!width || !heads || *heads < 1 || key("block_count").value_or(0) < 1) {
+    const double width = key("embedding_length").value_or(0);
+    const double heads = key("attention.head_count").value_or(0);
+    if (width < 1 || heads < 1 || key("block_count").value_or(0) < 1) {
         fail("expected " + architecture +
              ".embedding_length, attention.head_count and block_count, each one number "
              "from 1 on");
     }
-    const double head = key("attention.key_length").value_or(std::floor(*width / *heads));
-    if (key("attention.value_length").value_or(std::floor(*width / *heads)) != head ||
-        key("rope.dimension_count").value_or(head) != head) {
+    const double share = std::floor(width / heads);
+    const double head = key("attention.key_length").value_or(share);
+    if (key("attention.value_length").value_or(share) != head || key("rope.dimension_count").value_or(head) != head) {
         fail("its keys, values and rotations differ in width, which architecture '" + architecture + "' cannot have");
     }
 }
