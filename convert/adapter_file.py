@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, prod
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -112,29 +111,19 @@ class GGUFAdapter:
         family: The rules of its base's architecture.
         alpha: Its one alpha; zero stands for "scale by one", as the engines read it.
         pairs: Its matrices by the name of the weight they change.
-        values: Its other keys.
+        header: What else it says.
     """
 
     path: Path
     family: Family
     alpha: float
     pairs: Mapping[str, StoredPair]
-    values: Mapping[str, Any]
+    header: GGUFHeader
 
     @property
     def invocation_tokens(self) -> list[int] | None:
         """What activates an aLoRA; None for an ordinary LoRA."""
-        return self.values.get(_INVOCATION)
-
-    def text(self, key: str) -> str | None:
-        """Gives a key's text; None where it has none."""
-        value = self.values.get(key)
-        return value if isinstance(value, str) and value else None
-
-    def count(self, key: str) -> int | None:
-        """Gives a key's number; None where it has none."""
-        value = self.values.get(key)
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
+        return self.header.values.get(_INVOCATION)
 
 
 def read_adapter(path: Path) -> GGUFAdapter:
@@ -169,7 +158,7 @@ def read_adapter(path: Path) -> GGUFAdapter:
     tokens = values.get(_INVOCATION, [0])
     if not isinstance(tokens, list) or not tokens or not all(type(token) is int and token >= 0 for token in tokens):
         raise ConversionError(f"{path} says {_INVOCATION} = {tokens!r:.100}; expected token ids: it is damaged")
-    return GGUFAdapter(path, family, alpha, _pairs(path, header, family), values)
+    return GGUFAdapter(path, family, alpha, _pairs(path, header, family), header)
 
 
 def _pairs(path: Path, header: GGUFHeader, family: Family) -> dict[str, StoredPair]:

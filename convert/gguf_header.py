@@ -61,6 +61,16 @@ class GGUFHeader:
     offsets: dict[str, int] = field(default_factory=dict)
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
+    def text(self, key: str) -> str | None:
+        """Gives a key's text; None where it has none."""
+        value = self.values.get(key)
+        return value if isinstance(value, str) and value else None
+
+    def count(self, key: str) -> int | None:
+        """Gives a key's whole number; None where it has none."""
+        value = self.values.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
 
 def read_header(path: Path, *, arrays: Collection[str] = ()) -> GGUFHeader:
     """Reads a GGUF's header.

@@ -64,7 +64,7 @@ def part_rows(adapter: GGUFAdapter, base: Base | None) -> PartRows:
     n_head, n_head_kv = (
         (base.n_head, base.n_head_kv)
         if base is not None
-        else (adapter.count("alora.base.head_count"), adapter.count("alora.base.head_count_kv"))
+        else (adapter.header.count("alora.base.head_count"), adapter.header.count("alora.base.head_count_kv"))
     )
     counts = _of_base(base) if base is not None else _of_adapter(adapter, n_head, n_head_kv)
     interleaved = {}

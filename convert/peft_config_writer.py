@@ -118,6 +118,6 @@ def _short(module: str) -> str:
 
 def _base_name(adapter: GGUFAdapter) -> str | None:
     key = "general.base_model.0"
-    name, organization = adapter.text(f"{key}.name"), adapter.text(f"{key}.organization")
-    repository = urlsplit(adapter.text(f"{key}.repo_url") or "").path.strip("/")
+    name, organization = adapter.header.text(f"{key}.name"), adapter.header.text(f"{key}.organization")
+    repository = urlsplit(adapter.header.text(f"{key}.repo_url") or "").path.strip("/")
     return repository or (f"{organization}/{name}" if organization and name else name)

@@ -71,7 +71,7 @@ def write_peft_folder(
             config = peft_config(adapter, modules, model_type, facts)
             (unfinished / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             _write_weights(unfinished / WEIGHTS_NAME, modules)
-            if (io_yaml := adapter.text("alora.io_yaml")) is not None:
+            if (io_yaml := adapter.header.text("alora.io_yaml")) is not None:
                 (unfinished / "io.yaml").write_bytes(io_yaml.encode())
             if folder.exists():
                 folder.rmdir()
@@ -90,7 +90,7 @@ def _model_type(adapter: GGUFAdapter, base: Base | None) -> str:
             f" {base.family.name}; give the base that the adapter was trained on"
         )
     known = adapter.family.model_types
-    said = (base and base.model_type) or adapter.text("alora.base.model_type") or next(iter(known))
+    said = (base and base.model_type) or adapter.header.text("alora.base.model_type") or next(iter(known))
     if said not in known:
         raise ConversionError(
             f"{adapter.path} says alora.base.model_type = {said!r}; expected {' or '.join(known)} for the architecture"
@@ -100,7 +100,7 @@ def _model_type(adapter: GGUFAdapter, base: Base | None) -> str:
 
 
 def _check_activation(adapter: GGUFAdapter) -> None:
-    offset = adapter.count("alora.activation_offset")
+    offset = adapter.header.count("alora.activation_offset")
     if offset and adapter.invocation_tokens:
         raise ConversionError(
             f"{adapter.path} begins to act {offset} token after the start of its invocation, as the old `alora`"

@@ -102,7 +102,6 @@ def _known_digest(file: Path, cache: Path) -> str:
     known = read_digest(record)
     digest = digest_of(file, known=known)
     if digest != known:
-        record.parent.mkdir(exist_ok=True)
         write_digest(record, digest)
     return digest.sha256
 

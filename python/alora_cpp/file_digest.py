@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from alora_cpp.whole_file import write_whole
 
 _CHUNK = 1 << 20
 
@@ -65,9 +66,6 @@ def write_digest(path: Path, digest: FileDigest) -> None:
     """Writes a record, whole or not at all.
 
     Raises:
-        OSError: The folder is missing or cannot be written.
+        OSError: It cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as scratch:
-        unfinished = Path(scratch) / "record"
-        unfinished.write_text(json.dumps(asdict(digest)), encoding="utf-8")
-        unfinished.replace(path)
+    write_whole(path, json.dumps(asdict(digest)))

@@ -12,6 +12,7 @@ from typing import Any
 from alora_cpp import _core, finding
 from alora_cpp.adapter import Adapter
 from alora_cpp.bundled_model import BUNDLED as BUNDLED
+from alora_cpp.bundled_model import bundled_adapters
 from alora_cpp.chat import Chat, OnFull, chat_file
 from alora_cpp.chat_template import ChatTemplate
 from alora_cpp.context import Context
@@ -82,7 +83,7 @@ class Model(LoadedModel):
     def bundled(cls) -> Model:
         """The small model that comes with the package, with its intrinsics loaded."""
         model = cls(BUNDLED)
-        for file in sorted(BUNDLED.parent.glob(f"{BUNDLED.stem}.*.gguf")):
+        for file in bundled_adapters().values():
             model.load_intrinsic(file)
         return model
 

@@ -41,20 +41,20 @@ def gguf_facts(path: Path, *, base: Path | None = None) -> dict[str, Any]:
         AloraError: A file is missing, no GGUF, or damaged.
     """
     header = _read(path, (*_INVOCATION, _CONTROL, _SUBSTITUTE))
-    kind = _text(header, "general.type") or "model"
+    kind = header.text("general.type") or "model"
     return {
         "path": str(path),
         "kind": kind,
         "format": "gguf",
         "bytes": path.stat().st_size,
-        "name": _text(header, "general.name"),
-        "architecture": _text(header, "general.architecture"),
+        "name": header.text("general.name"),
+        "architecture": header.text("general.architecture"),
         **(_adapter(path, header, base) if kind == "adapter" else _model(path, header)),
         "weights": sum(map(prod, header.shapes.values())),
         "types": _types(path, header),
-        "licence": _text(header, "general.license"),
-        "description": _text(header, "general.description"),
-        "source": next((text for text in (_text(header, key) for key in SOURCES) if text), None),
+        "licence": header.text("general.license"),
+        "description": header.text("general.description"),
+        "source": next((text for text in (header.text(key) for key in SOURCES) if text), None),
     }
 
 
@@ -82,15 +82,15 @@ def _read(path: Path, arrays: tuple[str, ...]) -> GGUFHeader:
 
 
 def _model(path: Path, header: GGUFHeader) -> dict[str, Any]:
-    architecture = _text(header, "general.architecture")
+    architecture = header.text("general.architecture")
     return {
         "base": _base(header),
-        "layers": _count(header, f"{architecture}.block_count"),
-        "width": _count(header, f"{architecture}.embedding_length"),
-        "context_length": _count(header, f"{architecture}.context_length"),
+        "layers": header.count(f"{architecture}.block_count"),
+        "width": header.count(f"{architecture}.embedding_length"),
+        "context_length": header.count(f"{architecture}.context_length"),
         "vocabulary": header.lengths.get(_TOKENS),
-        "chat_template": bool(_text(header, "tokenizer.chat_template")),
-        "parts": _count(header, "split.count") or 1,
+        "chat_template": bool(header.text("tokenizer.chat_template")),
+        "parts": header.count("split.count") or 1,
         "built_in_adapters": _built_in(path, header) if architecture == "graniteswitch" else None,
         "fingerprints": _fingerprints(path),
     }
@@ -107,8 +107,8 @@ def _built_in(path: Path, header: GGUFHeader) -> dict[str, Any]:
         return [{"id": id_, "text": token_text([entry])} for id_, entry in zip(ids, entries_of(path, ids), strict=True)]
 
     return {
-        "count": _count(header, "graniteswitch.adapters.count"),
-        "rank": _count(header, "graniteswitch.adapters.lora_rank"),
+        "count": header.count("graniteswitch.adapters.count"),
+        "rank": header.count("graniteswitch.adapters.lora_rank"),
         "control_tokens": tokens(_CONTROL),
         "substitute_tokens": tokens(_SUBSTITUTE),
     }
@@ -132,7 +132,7 @@ def _adapter(path: Path, header: GGUFHeader, base: Path | None) -> dict[str, Any
     pieces = _strings(header, pieces_key)
     if ids and base is not None:
         pieces = entries_of(base, ids)
-    text = _text(header, "alora.io_yaml")
+    text = header.text("alora.io_yaml")
     return {
         "base": _base(header),
         "rank": sorted(ranks),
@@ -142,19 +142,19 @@ def _adapter(path: Path, header: GGUFHeader, base: Path | None) -> dict[str, Any
         "targets": sorted(targets),
         "layers": sorted(layers),
         "invocation": invocation_facts(ids, pieces) if ids else None,
-        "activation_offset": _count(header, "alora.activation_offset") or 0,
+        "activation_offset": header.count("alora.activation_offset") or 0,
         "io_yaml": None if text is None else io_facts(text, source=f"{path} (alora.io_yaml)"),
     }
 
 
 def _base(header: GGUFHeader) -> dict[str, Any] | None:
     found = {
-        "name": _text(header, "general.base_model.0.name"),
-        "repo": _text(header, "general.base_model.0.repo_url"),
-        "model_type": _text(header, "alora.base.model_type"),
+        "name": header.text("general.base_model.0.name"),
+        "repo": header.text("general.base_model.0.repo_url"),
+        "model_type": header.text("alora.base.model_type"),
         "fingerprints": {
-            "vocabulary": _text(header, "alora.base.vocabulary"),
-            "weights": _text(header, "alora.base.weights"),
+            "vocabulary": header.text("alora.base.vocabulary"),
+            "weights": header.text("alora.base.weights"),
         },
     }
     return found if any((found["name"], found["repo"], found["model_type"])) else None
@@ -185,13 +185,3 @@ def _ids(path: Path, header: GGUFHeader, key: str) -> list[int]:
 def _strings(header: GGUFHeader, key: str) -> list[str] | None:
     found = header.values.get(key)
     return found if isinstance(found, list) and all(isinstance(item, str) for item in found) else None
-
-
-def _count(header: GGUFHeader, key: str) -> int | None:
-    value = header.values.get(key)
-    return value if isinstance(value, int) else None
-
-
-def _text(header: GGUFHeader, key: str) -> str | None:
-    value = header.values.get(key)
-    return value if isinstance(value, str) and value else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alora_cpp.bundled_model import BUNDLED
+from alora_cpp.bundled_model import bundled_adapters
 from alora_cpp.errors import ArgumentError
 from alora_cpp.finding.place import Place
 
@@ -98,5 +98,4 @@ def _pulled(_model: Model) -> Iterator[Place]:
 
 
 def _bundled(_model: Model) -> Iterator[Place]:
-    for file in sorted(BUNDLED.parent.glob(f"{BUNDLED.stem}.*.gguf")):
-        yield Place(file.name[len(BUNDLED.stem) + 1 : -len(".gguf")], "bundled", file)
+    return (Place(name, "bundled", file) for name, file in bundled_adapters().items())

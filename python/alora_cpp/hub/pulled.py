@@ -10,10 +10,10 @@ from pathlib import Path
 
 from alora_cpp.errors import HubError
 from alora_cpp.io import canonical_name
+from alora_cpp.whole_file import write_whole
 
 from .adapters import DownloadedAdapter
 from .cache_folder import cache_folder
-from .whole_file import write_whole
 
 
 @dataclass(frozen=True)

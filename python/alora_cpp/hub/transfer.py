@@ -17,11 +17,11 @@ from typing import Any
 from huggingface_hub import constants, hf_hub_download, hf_hub_url
 
 from alora_cpp.errors import Cancelled, HubError
+from alora_cpp.whole_file import write_whole
 
 from .client import WeakFileLock, build_hf_headers, http_get
 from .failures import NETWORK_FAILURES, UnreachableError, hub_errors
 from .repository import RemoteFile, Repository
-from .whole_file import write_whole
 
 Progress = Callable[[float], bool]
 
