@@ -152,7 +152,7 @@ class Call:
         if literals and self.intrinsic.compat is None:
             constraint = self.intrinsic.constraint
             self._weighing = Weighing(
-                self._context, self._branch, self._begin, writing.text, literals, constraint, base=self.base
+                self._context, self._branch, self._begin, writing.text, literals, constraint, self.base
             )
         else:
             self._outcome = self._from_text({})

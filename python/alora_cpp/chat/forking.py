@@ -29,8 +29,7 @@ def fork_at(context: Context, branch: Branch, at: int, *, others: Sequence[Branc
         return branch.fork(at)
     except PositionError:
         tokens = branch.tokens[:at]
-    activation = branch.activation_position if branch.adapter is not None else None
-    plain = tokens[:activation]
+    plain = tokens[: branch.activation_position]
     beginnings = [one for one in others if common_prefix(one.tokens, plain) == one.length]
     longest = max(beginnings, key=lambda one: one.length, default=None)
     again = context.branch() if longest is None else longest.fork()

@@ -53,9 +53,8 @@ class Weighing:
         begin: int,
         text: str,
         literals: Sequence[tuple[Literal, Values]],
-        constraint: Constraint | None = None,
-        *,
-        base: Branch | None = None,
+        constraint: Constraint | None,
+        base: Branch,
     ) -> None:
         """Queues the alternatives' rows.
 
@@ -66,7 +65,7 @@ class Weighing:
             text: The answer.
             literals: Places in it, each with its categories.
             constraint: What the answer was held to.
-            base: What the branch forked from, if that is known.
+            base: What the branch forked from.
 
         Raises:
             AnswerError: None of a literal's categories can stand in its place.
@@ -85,7 +84,7 @@ class Weighing:
                     raise _misfit(values)
                 shared = min(common_prefix(written, way[:-1]) for _, way in ways)
                 self._ways.append([category for category, _ in ways])
-                self._forks.append(fork_at(context, branch, begin + shared, others=[] if base is None else [base]))
+                self._forks.append(fork_at(context, branch, begin + shared, others=[base]))
                 queries.append((self._forks[-1], [way[shared:] for _, way in ways]))
             self._scoring = context.queue_scores(queries)
         except BaseException:
