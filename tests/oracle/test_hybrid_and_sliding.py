@@ -46,7 +46,7 @@ PROMPT, MORE, AFTER, EARLIER = 40, 5, 9, 25
 @pytest.mark.parametrize("n_ubatch", UBATCHES)
 @pytest.mark.parametrize("family", [*HYBRID_FAMILIES, *SLIDING_FAMILIES])
 def test_a_check_and_the_return_to_base(family: str, n_ubatch: int, tmp_path: Path) -> None:
-    """Tried with: swa_full off, the clamp of `sees` gone, take_state giving nothing."""
+    """Tried with: lineage_table::sees ignoring `end`, and a model written with another window."""
     tiny = make_model(family, seed=3, changes={"sliding_window": WINDOW} if family in SLIDING_FAMILIES else {})
     gguf, folder = write_gguf(tiny, tmp_path / "base.gguf"), write_hf(tiny, tmp_path / "base")
     peft_folder = write_adapter(tiny, AdapterSpec(targets=ALL_LINEAR), tmp_path / "adapter", seed=3, base=str(folder))

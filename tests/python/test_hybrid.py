@@ -11,6 +11,7 @@ from test_random_trees import Shadow, compare
 from tiny_hybrid import write_hybrid
 
 from alora_cpp import Adapter, ArgumentError, BackendError, Cancelled, ContextFullError, Model, PositionError
+from alora_cpp.chat.forking import fork_at
 from oracle.tiny_models import HYBRID_FAMILIES
 from tiny import begin, fresh_logits, go_on, open_exact, random_tokens
 
@@ -32,7 +33,7 @@ def adapters(hybrid: Model) -> list[Adapter]:
 
 def test_forks_read_nothing_again(hybrid: Model, adapters: list[Adapter]) -> None:
     """Forks at a branch's end, three of them under adapters, in one batch; then the trunk goes on. Tried with:
-    take_state giving the fork nothing, and taking it after the origin has gone on."""
+    take_state giving the fork nothing."""
     prompt, more = random_tokens(1, 40), random_tokens(2, 6)
     with open_exact(hybrid) as context:
         trunk = begin(context, prompt)
@@ -138,6 +139,22 @@ def test_random_trees_equal_fresh_contexts(hybrid: Model, adapters: list[Adapter
         for one in live:
             one.branch.close()
         assert (context.n_cells_used, context.n_branches) == (0, 0)
+
+
+@pytest.mark.parametrize("at", [45, 41, 40, 30])
+def test_rows_are_read_again_under_what_governs_them(hybrid: Model, adapters: list[Adapter], at: int) -> None:
+    """Tried with: the adapter not activated again, and activated before its rows."""
+    prompt, called = random_tokens(12, 40), random_tokens(13, 10)
+    with open_exact(hybrid) as context:
+        base = begin(context, prompt)
+        branch = base.fork()
+        branch.activate(adapters[0])
+        go_on(branch, context, called)
+        again = fork_at(context, branch, at, others=[base])
+        tokens = [*(prompt + called)[:at], 7]
+        governing = adapters[0] if at > 40 else None
+        alone = fresh_logits(hybrid, tokens, adapter=governing, at=40)
+        assert np.abs(go_on(again, context, [7]) - alone[-1]).max() < 2e-5
 
 
 def test_a_saved_branch_goes_on(hybrid: Model) -> None:

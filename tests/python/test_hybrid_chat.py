@@ -47,7 +47,7 @@ def test_a_check_reads_its_invocation_alone(chat: Chat) -> None:
 
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_every_kind_is_asked_at_every_turn(model: Model, chat: Chat, at: int) -> None:
-    """Tried with: fork_at reading one row too few, and not activating the adapter again."""
+    """Tried with: fork_at reading one row too few."""
     verdicts = chat.check(*ANSWERING, at=at, arguments=WHAT)
     with open_chat(model, MESSAGES[:at], documents=DOCUMENTS) as fresh:
         expected = fresh.check(*ANSWERING, arguments=WHAT)

@@ -35,7 +35,8 @@ def fork_at(context: Context, branch: Branch, at: int, *, others: Sequence[Branc
     again = context.branch() if longest is None else longest.fork()
     try:
         again.append(plain[again.length :])
-        if branch.adapter is not None:
+        # As with a fork: rows before the activation are the base model's alone.
+        if branch.adapter is not None and len(plain) < at:
             again.activate(branch.adapter)
         again.append(tokens[again.length :])
     except BaseException:
