@@ -267,7 +267,7 @@ def vocabulary_file(cache: Path, size: int = 128_000) -> Path:
 
 def measure(cache: Path, hostile: bool) -> Iterator[dict[str, Any]]:
     """All cases, one after another."""
-    from alora_cpp.model import BUNDLED
+    from alora_cpp.bundled_model import BUNDLED
 
     engines = [name for name in ENGINES if name != "GBNF" or find_spec("llama_cpp")]
     for path, tokens in ((BUNDLED, 4096), (vocabulary_file(cache), 128_000)):

@@ -23,7 +23,7 @@ import gguf
 from models import SHAPES, adapter_files, cache_folder, model_file
 
 from alora_cpp import Chat, Model
-from alora_cpp.model import BUNDLED
+from alora_cpp.bundled_model import BUNDLED
 
 DOCUMENT = {
     "title": "The Lantern Museum",

@@ -24,9 +24,9 @@ import numpy.typing as npt
 import yaml
 
 from alora_cpp import Chat, Model
+from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.chat.prompt import write_prompt
 from alora_cpp.constraint.vocabulary import vocabulary_of
-from alora_cpp.model import BUNDLED
 
 Array = npt.NDArray[np.float64]
 

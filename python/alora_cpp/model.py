@@ -11,8 +11,7 @@ from typing import Any
 
 from alora_cpp import _core, finding
 from alora_cpp.adapter import Adapter
-from alora_cpp.bundled_model import BUNDLED as BUNDLED
-from alora_cpp.bundled_model import bundled_adapters
+from alora_cpp.bundled_model import BUNDLED, bundled_adapters
 from alora_cpp.chat import Chat, OnFull, chat_file
 from alora_cpp.chat_template import ChatTemplate
 from alora_cpp.context import Context

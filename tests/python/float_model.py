@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 
 from alora_cpp import Chat, Intrinsic, Model
-from alora_cpp.model import BUNDLED
+from alora_cpp.bundled_model import BUNDLED
 from tiny import open_exact
 
 NAMES = ("safety", "hallucination", "certainty")

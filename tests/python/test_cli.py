@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.cli.main import main
-from alora_cpp.model import BUNDLED
 
 if TYPE_CHECKING:
     from oracle.tiny_models import TinyModel

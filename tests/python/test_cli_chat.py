@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.cli.main import main
 from alora_cpp.cli.terminal import printable
-from alora_cpp.model import BUNDLED
 
 COMMAND = [sys.executable, "-m", "alora_cpp.cli.main"]
 DOCUMENT = "The Lantern Museum opened in 1894. It is closed on Monday. It was designed by Clara Whitfield."

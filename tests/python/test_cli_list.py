@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.cli.main import main
-from alora_cpp.model import BUNDLED
 from oracle.tiny_models import AdapterSpec, write_adapter
 from tiny import INVOCATION, adapter_file, base_named
 

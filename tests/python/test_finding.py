@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from alora_cpp import AdapterError, AdapterMismatchError, AdapterNotFoundError, Model
+from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.finding import candidates, find
 from alora_cpp.finding.place import is_name
 from alora_cpp.finding.surroundings import stems
 from alora_cpp.hub import DownloadedAdapter, remember
-from alora_cpp.model import BUNDLED
 from oracle.tiny_models import ATTENTION, AdapterSpec, write_adapter
 from tiny import Key, Kind, adapter_file, base_named, fresh_logits, make_model, random_tokens, rewrite_gguf
 from tiny_switch import ASSISTANT_PROMPT, compose
@@ -302,7 +302,7 @@ def test_the_package_and_a_search_beside_the_model_need_neither_the_hub_nor_the_
     """Each takes a quarter of a second to import."""
     script = (
         "import sys; from alora_cpp import Model\n"
-        "from alora_cpp.model import BUNDLED\n"
+        "from alora_cpp.bundled_model import BUNDLED\n"
         "with Model(BUNDLED) as model: model.load_intrinsic('safety')\n"
         "assert not {'gguf', 'huggingface_hub', 'alora_cpp.convert'} & set(sys.modules), 'imported'\n"
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.cli.main import main
-from alora_cpp.model import BUNDLED
 from tiny import base_named, rewrite_gguf
 
 pytestmark = pytest.mark.usefixtures("cache_home")

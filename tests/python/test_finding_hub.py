@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alora_cpp.model import BUNDLED
+from alora_cpp.bundled_model import BUNDLED
 from tiny import Key, Kind, rewrite_gguf
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alora_cpp import AloraError, AnswerError, ArgumentError, Model
-from alora_cpp.model import BUNDLED
+from alora_cpp.bundled_model import BUNDLED
 
 FOLDER = Path(__file__).parents[2] / "examples" / "rag"
 sys.path.insert(0, str(FOLDER))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from alora_cpp import Model, _core
+from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.cli.main import main
 from alora_cpp.cli.token_text import token_text
-from alora_cpp.model import BUNDLED
 from oracle.adapter_files import edit_config
 from oracle.tiny_models import INVOCATION, AdapterSpec, write_adapter
 from tiny import Key, Kind, adapter_file, rewrite_gguf

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.cli import terminal
 from alora_cpp.errors import AloraError
-from alora_cpp.model import BUNDLED
 
 
 def add_parser(commands: Any) -> None:
