@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-import zlib
+
+from training.splits import Split, split_of
 
 
 def _words(text: str) -> list[str]:
@@ -32,9 +33,6 @@ _TITLE_NOUNS = _words(
 _TITLE_ADJECTIVES = _words("last quiet broken silver long hidden golden empty second white distant burning")
 
 
-def is_reserved(word: str) -> bool:
-    """Whether a made-up word is kept for held-out examples; one word in eight is."""
-    return zlib.crc32(word.encode()) % 8 == 0
 
 
 class NameMaker:
@@ -42,12 +40,12 @@ class NameMaker:
 
     Args:
         generator: Where all randomness comes from.
-        held_out: Makes only names of reserved words, which no training text contains; otherwise only others.
+        split: The side whose words are used: no made-up word is on two sides.
     """
 
-    def __init__(self, generator: random.Random, held_out: bool = False) -> None:
+    def __init__(self, generator: random.Random, split: Split = "train") -> None:
         self._random = generator
-        self._held_out = held_out
+        self._split = split
 
     def word(self) -> str:
         """A capitalised word of two or three syllables."""
@@ -56,7 +54,7 @@ class NameMaker:
             syllables = self._random.choice((2, 2, 2, 3))
             parts = [choose(_ONSETS) + choose(_VOWELS) for _ in range(syllables)]
             word = ("".join(parts) + choose(_CODAS)).capitalize()
-            if 4 <= len(word) <= 10 and is_reserved(word) == self._held_out:
+            if 4 <= len(word) <= 10 and split_of(word) == self._split:
                 return word
 
     def person(self, pronoun: str | None = None) -> str:
