@@ -1,79 +1,95 @@
-"""The base model's reading, packed into windows of one context length."""
+"""The base model's reading, packed into windows of one length."""
 
 from __future__ import annotations
 
 import multiprocessing
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from training.chat_format import conversation_ids
-from training.dialogues import Writer
-from training.real_parts import RealParts
-from training.tokenizer import CONTEXT_LENGTH, Encoder, load_tokenizer
+from training.reading.mix import Phase, text
+from training.reading.writer import Writer
+from training.tokenizer import Encoder, load_tokenizer
 
 Ids = npt.NDArray[np.int16]
 Weights = npt.NDArray[np.uint8]
 
 
-def sample_texts(data: Path, count: int, seed: int) -> Iterator[str]:
-    """Texts as the tokenizer is trained on them; real prose counts more than in the corpus."""
-    writer = Writer(random.Random(f"tokenizer {seed}"), RealParts.read(data))
+def sample_texts(data: Path | None, count: int, seed: int) -> Iterator[str]:
+    """Texts of both phases, as the tokenizer is trained on them."""
+    writer = Writer(random.Random(f"tokenizer {seed}"), data)
     for position in range(count):
-        text = writer.text()
-        if isinstance(text, str):
-            yield text
+        written = text(writer, "pretrain" if position % 3 else "refine")
+        if isinstance(written, str):
+            yield written
         else:
-            yield from (turn.text for turn in text.turns())
-        if position % 20 == 0 and writer.real.prose:
-            yield writer.prose()
-        if position % 5 == 0:
-            yield "\n".join(writer.random.choice(pool) for pool in (writer.real.unsafe, writer.real.harmless) if pool)
+            yield from (turn.text for turn in written.turns())
 
 
-def pack(texts: Iterator[tuple[list[int], list[int]]], windows: int, end_of_text: int) -> tuple[Ids, Weights]:
+def pack(
+    texts: Iterator[tuple[list[int], list[int]]], windows: int, length: int, end_of_text: int
+) -> tuple[Ids, Weights]:
     """Packs texts into windows, each starting at the start of a text, with padding that is never learned."""
-    ids = np.full((windows, CONTEXT_LENGTH), end_of_text, dtype=np.int16)
-    weights = np.zeros((windows, CONTEXT_LENGTH), dtype=np.uint8)
+    ids = np.full((windows, length), end_of_text, dtype=np.int16)
+    weights = np.zeros((windows, length), dtype=np.uint8)
     row = used = 0
     for tokens, learned in texts:
-        length = min(len(tokens), CONTEXT_LENGTH)
-        if used + length > CONTEXT_LENGTH:
+        taken = min(len(tokens), length)
+        if used + taken > length:
             row, used = row + 1, 0
             if row == windows:
                 break
-        ids[row, used : used + length] = tokens[:length]
-        weights[row, used : used + length] = learned[:length]
-        used += length
+        ids[row, used : used + taken] = tokens[:taken]
+        weights[row, used : used + taken] = learned[:taken]
+        used += taken
     return ids, weights
 
 
-def _write_shard(job: tuple[Path, Path, int, int, bool]) -> tuple[Ids, Weights]:
-    data, tokenizer_folder, windows, seed, refine = job
-    encode = Encoder(load_tokenizer(tokenizer_folder))
-    writer = Writer(random.Random(f"corpus {seed} {refine}"), RealParts.read(data), refine=refine)
+@dataclass(frozen=True)
+class Corpus:
+    """What a phase reads.
+
+    Attributes:
+        data: The folder of real data, if there is one.
+        tokenizer: The folder of the tokenizer.
+        phase: Which mix of texts.
+        windows: How many windows.
+        length: Of a window, in tokens.
+        seed: Of the texts.
+    """
+
+    data: Path | None
+    tokenizer: Path
+    phase: Phase
+    windows: int
+    length: int
+    seed: int
+
+    def write(self, processes: int) -> tuple[Ids, Weights]:
+        """Writes the corpus in parallel shards; the shards, and so the corpus, do not depend on `processes`."""
+        shards = 128 if self.windows >= 128 else 1
+        jobs = [(self, shard, self.windows // shards) for shard in range(shards)]
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            parts = pool.starmap(_write_shard, jobs, chunksize=1)
+        return np.concatenate([ids for ids, _ in parts]), np.concatenate([weights for _, weights in parts])
+
+
+def _write_shard(corpus: Corpus, shard: int, windows: int) -> tuple[Ids, Weights]:
+    encode = Encoder(load_tokenizer(corpus.tokenizer))
+    writer = Writer(random.Random(f"corpus {corpus.seed} {corpus.phase} {shard}"), corpus.data)
 
     def texts() -> Iterator[tuple[list[int], list[int]]]:
         while True:
-            text = writer.text()
-            if isinstance(text, str):
-                ids = [*encode(text), encode.control.end_of_text]
+            written = text(writer, corpus.phase)
+            if isinstance(written, str):
+                ids = [*encode(written), encode.control.end_of_text]
                 yield ids, [1] * len(ids)
             else:
-                yield conversation_ids(text, encode, encode.control)
+                yield conversation_ids(written, encode, encode.control)
 
-    return pack(texts(), windows, encode.control.end_of_text)
-
-
-def write_corpus(
-    data: Path, tokenizer_folder: Path, windows: int, seed: int, processes: int, refine: bool = False
-) -> tuple[Ids, Weights]:
-    """Writes the corpus in parallel shards; the shards, and so the corpus, do not depend on `processes`."""
-    shards = 64 if windows >= 64 else 1
-    jobs = [(data, tokenizer_folder, windows // shards, seed * 1000 + shard, refine) for shard in range(shards)]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        parts = pool.map(_write_shard, jobs, chunksize=1)
-    return np.concatenate([ids for ids, _ in parts]), np.concatenate([weights for _, weights in parts])
+    return pack(texts(), windows, corpus.length, encode.control.end_of_text)

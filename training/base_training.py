@@ -1,0 +1,160 @@
+"""Trains the base model: Muon for the matrices, AdamW for the rest, warm-up and a cosine down."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface, GraniteForCausalLM
+
+from training.base_model import best_device
+from training.corpus import Ids, Weights
+from training.muon import Muon
+from training.rounding import as_rounded, projections
+
+_log = logging.getLogger(__name__)
+_MOMENTUM = (0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a phase is trained.
+
+    Attributes:
+        steps: How many optimizer steps.
+        rate: The highest learning rate.
+        tokens_per_step: How much each step reads.
+        rounding: The share of steps that read with matrices rounded to four bits.
+        seconds: A limit on the time; where it binds, the schedule is shortened and the result depends on the machine.
+        seed: Of the windows' order.
+    """
+
+    steps: int
+    rate: float
+    tokens_per_step: int = 65_536
+    rounding: float = 0.0
+    seconds: float = math.inf
+    seed: int = 1
+
+
+def _causal_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention without a mask tensor.
+
+    Under torch.compile, transformers cannot see that no mask is needed and builds one, which rules out the fast
+    kernels. An implementation that it knows no mask for is left alone.
+    """
+    output = functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _optimizers(model: GraniteForCausalLM, rate: float, fused: bool) -> list[torch.optim.Optimizer]:
+    matrices = projections(model)
+    taken = {id(parameter) for parameter in matrices}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    adam = torch.optim.AdamW(others, lr=rate, betas=_MOMENTUM, weight_decay=0.0, fused=fused)
+    return [Muon(matrices, lr=rate), adam]
+
+
+def _rate_factor(progress: float, step: int, warm_up: int) -> float:
+    """Warm-up, then a cosine down to a fiftieth."""
+    return min(1.0, (step + 1) / warm_up) * (0.02 + 0.49 * (1.0 + math.cos(math.pi * min(1.0, progress))))
+
+
+class _Reader:
+    """Reads batches of windows and leaves gradients behind."""
+
+    def __init__(self, model: GraniteForCausalLM) -> None:
+        self._model = model
+        self._device = model.device.type
+        self._loss = torch.compile(self._loss_of) if self._device == "cuda" else self._loss_of
+
+    def _loss_of(self, tokens: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        logits = self._model(input_ids=tokens, use_cache=False).logits
+        losses = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+        return (losses * weights.flatten()).sum() / weights.sum()
+
+    def backward(self, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """The loss, weighted token by token; tokens and weights are [windows, length]."""
+        with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._device == "cuda"):
+            loss = self._loss(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), weights[:, 1:].contiguous())
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+
+def _order(count: int, per_step: int, steps: int, device: torch.device) -> torch.Tensor:
+    """Which windows each step reads, [steps, per_step]: every window once before any is read again."""
+    if count < per_step:
+        return torch.randint(count, (steps, per_step), device=device)
+    whole = count // per_step
+    epochs = [torch.randperm(count, device=device)[: whole * per_step] for _ in range(-(-steps // whole))]
+    return torch.cat(epochs).view(-1, per_step)[:steps]
+
+
+def train_base(
+    model: GraniteForCausalLM, write: Callable[[], tuple[Ids, Weights]], length: int, schedule: Schedule
+) -> None:
+    """Trains the base model.
+
+    Args:
+        model: New, or trained before.
+        write: Writes the corpus; meanwhile the model is compiled.
+        length: Of the corpus's windows, in tokens.
+        schedule: How to train.
+    """
+    torch.manual_seed(schedule.seed)
+    device = best_device()
+    torch.set_float32_matmul_precision("high")
+    AttentionInterface.register("causal", _causal_attention)
+    model.to(device)  # type: ignore[arg-type]
+    model.train(True)
+    model.set_attn_implementation("causal")
+    reader, per_step = _Reader(model), max(1, schedule.tokens_per_step // length)
+    optimizers = _optimizers(model, schedule.rate, fused=device.type == "cuda")
+    matrices = projections(model)
+
+    with ThreadPoolExecutor(1) as executor:
+        writing = executor.submit(write)
+        if device.type == "cuda":
+            blank = torch.ones((per_step, length), dtype=torch.long, device=device)
+            reader.backward(blank, blank.float())
+            model.zero_grad(set_to_none=True)
+        corpus = writing.result()
+    ids, weights = (torch.from_numpy(part).to(device) for part in corpus)
+    _log.info("corpus: %.1f M tokens, %.3f of them learned", ids.numel() / 1e6, (corpus[1] > 0).mean())
+
+    started = time.monotonic()
+    order = _order(len(ids), per_step, schedule.steps, device)
+    rounding = torch.rand(schedule.steps) < schedule.rounding
+    for step, chosen in enumerate(order):
+        progress = max(step / schedule.steps, (time.monotonic() - started) / schedule.seconds)
+        factor = _rate_factor(progress, step, warm_up=max(1, min(300, schedule.steps // 10)))
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = schedule.rate * factor
+        with as_rounded(matrices) if rounding[step] else nullcontext():
+            loss = reader.backward(ids[chosen].long(), weights[chosen].float())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
+        if step % 250 == 0 or step == schedule.steps - 1:
+            elapsed = time.monotonic() - started
+            speed = (step + 1) * per_step * length / elapsed / 1e6
+            _log.info("step %d loss %.4f, %.0f s, %.2f M tokens/s", step, loss.item(), elapsed, speed)
+        if progress >= 1.0:
+            break
+    model.train(False)
