@@ -46,3 +46,8 @@ def load_model(base: Path) -> GraniteForCausalLM:
     model.to(best_device())  # type: ignore[arg-type]
     model.train(False)
     return model
+
+
+def save_model(model: GraniteForCausalLM, base: Path) -> None:
+    """Saves a base model. Its weights are kept in 16 bits (bfloat16), as published models' are; training used more."""
+    model.to(torch.bfloat16).save_pretrained(base)

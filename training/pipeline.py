@@ -10,46 +10,48 @@ import logging
 import math
 import multiprocessing
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from transformers import GraniteForCausalLM
 
-from training.base_model import granite_config, load_model, train_base
-from training.certainty import Measured, balanced, load, measure, save
-from training.corpus import sample_texts, write_corpus
-from training.evaluate import report
-from training.examples import Row, rows_of, training_rows
-from training.export_gguf import export
-from training.intrinsics import train_intrinsic
+from training.base_model import granite_config, load_model, save_model
+from training.base_training import Schedule, train_base
+from training.certainty import measure
+from training.corpus import Corpus, sample_texts
+from training.fleet import train_intrinsics
+from training.reading.mix import Phase
 from training.showcase import showcase
-from training.tasks import INTRINSICS
-from training.tokenizer import Encoder, load_tokenizer, train_tokenizer
+from training.tasks.example import Sources
+from training.tasks.intrinsics import INTRINSICS
+from training.tokenizer import CONTEXT_LENGTH, load_tokenizer, train_tokenizer
 
 _log = logging.getLogger("training")
-STAGES = ("tokenizer", "base", "refine", "measure", "intrinsics", "export", "figures")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of real data; without it, generated text alone")
     parser.add_argument("--out", type=Path, default=Path("build/bundled"), help="folder to write to")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="what to do; all by default")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="what to do; all by default")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--windows", type=int, default=65_536, help="size of the corpus, in context lengths")
-    parser.add_argument("--steps", type=int, default=10_250, help="steps of the base model")
-    parser.add_argument("--refine-windows", type=int, default=24_576, help="likewise, of the second phase")
-    parser.add_argument("--refine-steps", type=int, default=3000, help="likewise")
-    parser.add_argument("--examples", type=int, default=120_000, help="examples per intrinsic")
-    parser.add_argument("--epochs", type=int, default=4, help="how often an intrinsic sees its examples")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the certainty questions to ask")
-    parser.add_argument("--windows-per-step", type=int, default=32)
-    parser.add_argument("--pretrain-seconds", type=float, default=math.inf, help="shortens the schedule if it binds")
+    parser.add_argument("--windows", type=int, default=200_000, help="size of the corpus, in windows of 1,024 tokens")
+    parser.add_argument("--steps", type=int, default=11_000, help="steps of the base model")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="shortens the schedule if it binds")
+    parser.add_argument("--refine-windows", type=int, default=40_000, help="of the second phase, of 2,048 tokens")
+    parser.add_argument("--refine-steps", type=int, default=3_500, help="likewise")
     parser.add_argument("--refine-seconds", type=float, default=math.inf, help="likewise")
-    parser.add_argument("--intrinsics", nargs="+", choices=INTRINSICS, default=INTRINSICS, help="which to train")
-    parser.add_argument("--intrinsic-seconds", type=float, default=math.inf, help="likewise, per intrinsic")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the certainty questions to ask")
+    parser.add_argument("--examples", type=int, default=100_000, help="examples per task")
+    parser.add_argument("--intrinsics", nargs="+", choices=list(INTRINSICS), default=list(INTRINSICS))
+    parser.add_argument("--intrinsic-seconds", type=float, default=math.inf, help="for all of them together")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     return parser.parse_args()
+
+
+def _sources(options: argparse.Namespace) -> Sources:
+    return Sources(data=options.data, measured=options.out / "measured")
 
 
 def _make_tokenizer(options: argparse.Namespace) -> None:
@@ -57,25 +59,12 @@ def _make_tokenizer(options: argparse.Namespace) -> None:
     train_tokenizer(texts).save_pretrained(options.out / "base")
 
 
-def _train_base(options: argparse.Namespace, model: GraniteForCausalLM, refine: bool) -> None:
+def _read(options: argparse.Namespace, model: GraniteForCausalLM, phase: Phase, length: int, schedule: Schedule) -> None:
     base = options.out / "base"
-    train_base(
-        model,
-        lambda: write_corpus(
-            options.data,
-            base,
-            options.refine_windows if refine else options.windows,
-            options.seed,
-            options.processes,
-            refine,
-        ),
-        steps=options.refine_steps if refine else options.steps,
-        rate=1.2e-3 if refine else 2e-3,
-        windows_per_step=options.windows_per_step,
-        seconds=options.refine_seconds if refine else options.pretrain_seconds,
-        seed=options.seed,
-    )
-    model.save_pretrained(base)
+    windows = options.windows if phase == "pretrain" else options.refine_windows
+    corpus = Corpus(options.data, base, phase, windows, length, options.seed)
+    train_base(model, lambda: corpus.write(options.processes), length, schedule)
+    save_model(model, base)
     showcase(base)
 
 
@@ -83,62 +72,44 @@ def _make_base(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     model = GraniteForCausalLM(granite_config(load_tokenizer(options.out / "base")))
     _log.info("base model: %.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
-    _train_base(options, model, refine=False)
+    schedule = Schedule(options.steps, rate=2e-3, seconds=options.seconds, seed=options.seed)
+    _read(options, model, "pretrain", CONTEXT_LENGTH // 2, schedule)
 
 
 def _refine_base(options: argparse.Namespace) -> None:
-    _train_base(options, load_model(options.out / "base"), refine=True)
-
-
-def _make_measurements(options: argparse.Namespace) -> None:
-    base = options.out / "base"
-    train, held_out = measure(load_model(base), load_tokenizer(base), options.data, options.seed, options.scale)
-    save(train, options.out / "certainty_train.jsonl")
-    save(balanced(held_out, 60, options.seed), options.out / "certainty_held_out.jsonl")
-    for rows, what in ((train, "train"), (held_out, "held out")):
-        counts = {label: sum(row.label == label for row in rows) for label in "0123456789"}
-        right = sum(row.right for row in rows) / max(1, len(rows))
-        _log.info("certainty, %s: %d answers, %.3f right, labels %s", what, len(rows), right, counts)
-
-
-def _intrinsic_rows(name: str, options: argparse.Namespace) -> list[Row]:
-    base = options.out / "base"
-    if name != "certainty":
-        return training_rows(name, options.data, base, options.examples, options.seed, options.processes)
-    rows: list[Measured] = load(options.out / "certainty_train.jsonl")
-    chosen = balanced(rows, max(1, options.examples // 40), options.seed)
-    return rows_of([row.example(options.data) for row in chosen], name, Encoder(load_tokenizer(base)))
-
-
-def _make_intrinsic(name: str, options: argparse.Namespace) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    rows = _intrinsic_rows(name, options)
-    train_intrinsic(
-        options.out / "base",
-        name,
-        rows,
-        options.out / name,
-        epochs=options.epochs * (3 if name == "certainty" else 1),  # of those there are fewer
-        seconds=options.intrinsic_seconds,
-        seed=options.seed,
+    model = load_model(options.out / "base")
+    schedule = Schedule(
+        options.refine_steps, rate=1.2e-3, rounding=0.5, seconds=options.refine_seconds, seed=options.seed
     )
+    _read(options, model, "refine", CONTEXT_LENGTH, schedule)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    base = options.out / "base"
+    measure(load_model(base), load_tokenizer(base), _sources(options), options.seed, options.scale)
 
 
 def _make_intrinsics(options: argparse.Namespace) -> None:
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_make_intrinsic, args=(name, options)) for name in options.intrinsics]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    if any(worker.exitcode for worker in workers):
-        raise RuntimeError("an intrinsic could not be trained; its log is above")
+    train_intrinsics(
+        options.out / "base",
+        [INTRINSICS[name] for name in options.intrinsics],
+        _sources(options),
+        options.out,
+        examples=options.examples,
+        seconds=options.intrinsic_seconds,
+        seed=options.seed,
+        processes=options.processes,
+    )
 
 
-def _write_figures(options: argparse.Namespace) -> None:
-    lines = report(options.out, options.data, options.out / "certainty_held_out.jsonl")
-    (options.out / "figures.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+_ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "tokenizer": _make_tokenizer,
+    "base": _make_base,
+    "refine": _refine_base,
+    "measure": _measure,
+    "intrinsics": _make_intrinsics,
+}
+STAGES = tuple(_ACTIONS)
 
 
 def main() -> None:
@@ -146,17 +117,8 @@ def main() -> None:
     options = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     options.out.mkdir(parents=True, exist_ok=True)
-    actions = {
-        "tokenizer": _make_tokenizer,
-        "base": _make_base,
-        "refine": _refine_base,
-        "measure": _make_measurements,
-        "intrinsics": _make_intrinsics,
-        "export": lambda o: export(o.out / "base", o.out / "alora-tiny.gguf"),
-        "figures": _write_figures,
-    }
     for stage in STAGES:
         if stage in options.stages:
             started = time.monotonic()
-            actions[stage](options)
+            _ACTIONS[stage](options)
             _log.info("%s: %.0f s", stage, time.monotonic() - started)
