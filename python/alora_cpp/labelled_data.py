@@ -25,7 +25,12 @@ Source: TypeAlias = "str | os.PathLike[str]"
 
 
 class DataError(AloraError):
-    """Lines that hold no labelled conversation; the message names file, line and reason of each, a line for each."""
+    """Lines that hold no labelled conversation, or none that fits; the message has a line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """Takes file, line and reason of every line that cannot be used."""
+        more = len(problems) - _SHOWN
+        super().__init__("\n".join([*problems[:_SHOWN], *([f"and {more} more lines"] if more > 0 else [])]))
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,7 @@ def read_labelled_data(sources: Source | Sequence[Source]) -> list[LabelledExamp
         problems += found.problems or ([] if found.examples else [f"{name} has no examples; {_EXPECTED}"])
         examples += found.examples
     if problems:
-        more = len(problems) - _SHOWN
-        raise DataError("\n".join([*problems[:_SHOWN], *([f"and {more} more lines"] if more > 0 else [])]))
+        raise DataError(problems)
     return examples
 
 
