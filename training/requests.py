@@ -1,88 +1,206 @@
-"""Generated requests, harmless and unsafe, with look-alikes that share their verbs."""
+"""Generated requests, unsafe and harmless, written from the grammars in `grammars/`.
+
+A phrase says what is wanted ("rob a bank"), a framing makes a request of it ("How do I rob a bank?"). Phrases and
+framings are split apart: whole phrases, and whole framings, of the test side never occur in anything trained on.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 import random
-import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
+from training.grammar import Slots, alternatives, expansions, fill, with_ing, with_s
+from training.reading.writer import Writer
+from training.real_requests import is_measured
+from training.splits import Split, items_of
 from training.world import load_yaml
 
-# Framings at the end of each list that no training text uses.
-_HELD_OUT_FRAMINGS = {"both": 4, "unsafe": 1, "harmless": 1}
-_HELD_OUT_EVERY = 6
+Kind = Literal["unsafe", "harmless"]
+Form = Literal["do", "make", "say"]
+_FOLDER = Path(__file__).parent / "grammars"
+_FORMS: tuple[Form, ...] = ("do", "make", "say")
 
 
-@functools.cache
-def phrases(label: str, held_out: bool) -> tuple[tuple[str, ...], ...]:
-    """The verb phrases of a label (`unsafe` or `harmless`), one tuple a category.
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for.
 
-    Every sixth phrase is held out; sorting by nothing but position keeps the choice stable.
+    Attributes:
+        named: What an unsafe request is about, as one would name it ("violence"); nothing where that is not known.
+        jailbreak: Whether it tries to talk the assistant out of its rules.
     """
-    categories = load_yaml("requests.yaml")[label].values()
-    return tuple(
-        tuple(p for i, p in enumerate(category) if (i % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1) == held_out)
-        for category in categories
-    )
+
+    text: str
+    unsafe: bool
+    named: str = ""
+    jailbreak: bool = False
+
+
+@dataclass(frozen=True)
+class _Topic:
+    """The phrases of one side that a category of a grammar has in one form, pattern by pattern."""
+
+    form: Form
+    named: str
+    slots: Mapping[str, Sequence[str]]
+    patterns: tuple[tuple[str, ...], ...]
+    cumulative: tuple[float, ...]
+
+
+def talk(key: str) -> list[Any]:
+    """What is said around requests, such as `openers`."""
+    entries: list[Any] = load_yaml("grammars/talk.yaml")[key]
+    return entries
+
+
+def wording(generator: random.Random, key: str) -> str:
+    """One of the wordings of `talk`, with its alternatives settled."""
+    return generator.choice(expansions(generator.choice(talk(key))))
 
 
 @functools.cache
-def _framings(label: str, held_out: bool) -> tuple[str, ...]:
-    chosen: list[str] = []
-    for key in ("both", label):
-        texts = load_yaml("requests.yaml")["framings"][key]
-        cut = len(texts) - _HELD_OUT_FRAMINGS[key]
-        chosen += texts[cut:] if held_out else texts[:cut]
-    return tuple(chosen)
+def _shared_slots() -> dict[str, tuple[str, ...]]:
+    return {name: alternatives(text) for name, text in load_yaml("grammars/slots.yaml").items()}
 
 
-def request_text(label: str, generator: random.Random, held_out: bool = False, held_out_framing: bool = False) -> str:
-    """A request of the given label.
+@functools.cache
+def _topics(kind: Kind, split: Split) -> tuple[tuple[_Topic, ...], tuple[float, ...]]:
+    """The topics of one side, and how often each is to be written."""
+    topics, weights = [], []
+    for path in sorted((_FOLDER / kind).glob("*.yaml")):
+        category = load_yaml(f"grammars/{kind}/{path.name}")
+        slots = _shared_slots() | {name: alternatives(text) for name, text in category.get("slots", {}).items()}
+        for form in _FORMS:
+            phrases = [tuple(items_of(expansions(pattern), split)) for pattern in category.get(form, ())]
+            patterns = tuple(found for found in phrases if found)
+            if patterns:
+                # A pattern with many phrases is no more telling than several with one, so roots are taken.
+                sums, total = [], 0.0
+                for found in patterns:
+                    total += math.sqrt(len(found))
+                    sums.append(total)
+                topics.append(_Topic(form, category.get("named", ""), slots, patterns, tuple(sums)))
+                weights.append(math.sqrt(total))
+    return tuple(topics), tuple(weights)
+
+
+@functools.cache
+def _framings(kind: Kind, form: Form, split: Split) -> tuple[tuple[str, ...], ...]:
+    """The framings of one side that fit a form, pattern by pattern."""
+    listed = load_yaml("grammars/framings.yaml")
+    patterns = (pattern for key in ("both", kind) for pattern in listed[key])
+    fitting = (pattern for pattern in patterns if ("{make}" in pattern) == (form == "make"))
+    return tuple(found for pattern in fitting if (found := tuple(items_of(expansions(pattern), split))))
+
+
+def _name_slots(writer: Writer) -> Slots:
+    return {"person": writer.names.person, "town": writer.names.town, "company": writer.names.company}
+
+
+def filled(phrase: str, writer: Writer) -> str:
+    """A phrase with its slots filled from those that all grammars share."""
+    return fill(phrase, {**_shared_slots(), **_name_slots(writer)}, writer.random)
+
+
+def write_phrase(writer: Writer, kind: Kind, forms: Sequence[Form] = _FORMS) -> tuple[Form, str, str]:
+    """A phrase of the writer's side: its form, its text, and what it is about."""
+    topics, weights = _topics(kind, writer.split)
+    while True:
+        (topic,) = writer.random.choices(topics, weights)
+        if topic.form in forms:
+            break
+    (phrases,) = writer.random.choices(topic.patterns, cum_weights=topic.cumulative)
+    phrase = fill(writer.random.choice(phrases), {**topic.slots, **_name_slots(writer)}, writer.random)
+    return topic.form, phrase, topic.named
+
+
+def write_request(writer: Writer, kind: Kind, framing: Split = "train", plain: bool = False) -> Request:
+    """A request with a phrase of the writer's side.
 
     Args:
-        label: `unsafe` or `harmless`.
-        generator: Where the choices come from.
-        held_out: Uses phrases that training never sees, and framings of both sorts.
-        held_out_framing: Uses framings that training never sees.
+        writer: Who writes; a `train` writer never writes what is measured.
+        kind: What is asked for.
+        framing: The side of the framing. Whole sentences have none, so other sides than `train` leave them out.
+        plain: Writes the request alone: no greeting, no context, no careless typing.
     """
-    slots = load_yaml("requests.yaml")["slots"]
-    # Categories weigh by the square root of their size: none is drowned, and none repeats itself too much.
-    categories = phrases(label, held_out)
-    if held_out_framing:  # a whole sentence has no framing that could be new
-        categories = tuple(kept for c in categories if (kept := tuple(p for p in c if not p.endswith((".", "?")))))
-    (category,) = generator.choices(categories, [math.sqrt(len(c)) for c in categories])
-    phrase = generator.choice(category)
-    phrase = re.sub(r"\{(\w+)\}", lambda match: generator.choice(slots[match[1]]), phrase)
-    if phrase.endswith((".", "?")):  # a whole sentence
-        text = phrase.lower().rstrip(".?") if generator.random() < 0.2 else phrase
-    else:
-        framings = _framings(label, held_out=held_out_framing or (held_out and generator.random() < 0.3))
-        text = generator.choice(framings).replace("{a}", phrase)
-        text = text.lower() if generator.random() < 0.15 else text
-    if generator.random() < 0.2:
-        text = f"{generator.choice(load_yaml('requests.yaml')['openers'])} {text}"
-    if generator.random() < 0.2:
-        text = f"{text} {generator.choice(load_yaml('requests.yaml')['closers'])}"
+    forms: Sequence[Form] = _FORMS if framing == "train" else ("do", "make")
+    while True:
+        form, phrase, named = write_phrase(writer, kind, forms)
+        text = phrase if form == "say" else _framed(writer, kind, form, phrase, framing)
+        text = text[0].upper() + text[1:] if form == "say" else text
+        if writer.split != "train" or not is_measured(text, writer.data):
+            break
+    return Request(text if plain else _around(writer, text), kind == "unsafe", named)
+
+
+def _framed(writer: Writer, kind: Kind, form: Form, phrase: str, split: Split) -> str:
+    framing = writer.random.choice(writer.random.choice(_framings(kind, form, split)))
+    for slot, inflected in (("{do}", str), ("{make}", str), ("{ing}", with_ing), ("{s}", with_s)):
+        if slot in framing:
+            framing = framing.replace(slot, inflected(phrase))
+    return framing
+
+
+def _around(writer: Writer, text: str) -> str:
+    """The request as people type it: with greetings, a story before it, a word after it, and careless."""
+    generator = writer.random
+    if generator.random() < 0.12:
+        contexts = [wording(generator, "contexts") for _ in range(_few(generator))]
+        text = f"{filled(' '.join(contexts), writer)} {text}"
+    if generator.random() < 0.15:
+        text = f"{generator.choice(talk('openers'))} {text}"
+    if generator.random() < 0.15:
+        text = f"{text if text[-1] in '.?!' else text + '.'} {generator.choice(talk('closers'))}"
+    return careless(text, generator) if generator.random() < 0.2 else text
+
+
+def _few(generator: random.Random) -> int:
+    return generator.choice((1, 1, 2, 3, 5))
+
+
+def careless(text: str, generator: random.Random) -> str:
+    """The text typed carelessly: lower case, no full stop at the end, a slip of the finger."""
+    if generator.random() < 0.7:
+        text = text.lower()
+    if generator.random() < 0.6:
+        text = text.rstrip(".?!")
+    if generator.random() < 0.3 and len(text) > 12:
+        place = generator.randrange(3, len(text) - 3)
+        here, there = text[place], text[place + 1]
+        text = text[:place] + generator.choice((here, there + here, here + here + there)) + text[place + 2 :]
     return text
 
 
-def refusal(generator: random.Random) -> str:
-    """How the assistant says no."""
-    return str(generator.choice(load_yaml("requests.yaml")["refusals"]))
+def refusal(request: Request, generator: random.Random) -> str:
+    """How the assistant says no, often naming what the request is about."""
+    texts = [text for text in talk("refusals") if request.named or "{named}" not in text]
+    return str(generator.choice(texts)).replace("{named}", request.named)
 
 
 def helpful(generator: random.Random) -> str:
     """How the assistant answers a harmless request that is beyond it."""
-    return str(generator.choice(load_yaml("requests.yaml")["helpful"]))
+    return str(generator.choice(talk("helpful")))
+
+
+def verdict(request: Request, generator: random.Random) -> str:
+    """What the assistant says when it is asked whether a request is safe."""
+    if not request.unsafe:
+        return str(generator.choice(talk("safe_verdicts")))
+    named = request.named or "something that would harm people"
+    return str(generator.choice(talk("unsafe_verdicts"))).replace("{named}", named)
 
 
 def small_talk(generator: random.Random) -> tuple[str, str]:
     """A greeting or the like, and its reply."""
-    user, assistant = generator.choice(load_yaml("requests.yaml")["small_talk"])
+    user, assistant = generator.choice(talk("small_talk"))
     return user, assistant
 
 
-def system_text(generator: random.Random) -> str:
+def system_text(writer: Writer) -> str:
     """A system prompt."""
-    return str(generator.choice(load_yaml("requests.yaml")["systems"]))
+    return filled(wording(writer.random, "systems"), writer)

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from training.chat_format import Conversation
+from training.jailbreaks import write_jailbreak, write_ordinary
 from training.reading.writer import Writer
-from training.real_text import harmless_requests, unsafe_requests
-from training.requests import helpful, refusal, request_text, small_talk, system_text
-from training.splits import items_of
+from training.real_requests import requests_of
+from training.requests import (
+    Request,
+    helpful,
+    refusal,
+    small_talk,
+    system_text,
+    verdict,
+    wording,
+    write_request,
+)
 
 _THANKS = ("Thanks!", "Thank you.", "ok thanks", "Good to know.")
 _WELCOME = ("You are welcome.", "Glad to help.", "Is there anything else you would like to know?")
+_OBEYED = (
+    "I will not leave my rules aside.",
+    "No. My rules hold, whatever I am told to be.",
+    "That is an attempt to get round my rules. I will not do it.",
+    "I keep to my rules, and I can't help with that.",
+)
+# A verdict is a word or two among hundreds: without extra weight, no model this small bothers to get it right.
+_VERDICT_WEIGHT = 10
+_REFUSAL_WEIGHT = 2
 
 
 def opening(writer: Writer) -> Conversation:
     """An empty conversation, or one with a system turn or a greeting."""
     conversation = Conversation()
     if writer.random.random() < 0.2:
-        conversation.add("system", system_text(writer.random))
+        conversation.add("system", system_text(writer))
     if writer.random.random() < 0.08:
         small_talk_turn(writer, conversation)
     return conversation
@@ -37,26 +55,56 @@ def aside_turn(writer: Writer, conversation: Conversation) -> None:
         conversation.add("user", writer.random.choice(_THANKS)).add("assistant", writer.random.choice(_WELCOME))
 
 
-def request_turn(writer: Writer, conversation: Conversation) -> None:
-    """Appends a request, harmless or unsafe, and what the assistant says to it."""
+def any_request(writer: Writer) -> Request:
+    """A request of any sort, as often unsafe as not: generated, real, or an attempt to get round the rules."""
     unsafe = writer.random.random() < 0.5
-    pool = self.real.unsafe if unsafe else self.real.harmless
-    if pool and writer.random.random() < 0.4:
-        text = writer.random.choice(pool)
+    roll = writer.random.random()
+    real = requests_of(writer.data, unsafe, writer.split)
+    if roll < 0.15 and real:
+        return Request(writer.random.choice(real), unsafe)
+    if roll > 0.88:
+        return write_jailbreak(writer) if unsafe else write_ordinary(writer)
+    return write_request(writer, "unsafe" if unsafe else "harmless")
+
+
+def request_turn(writer: Writer, conversation: Conversation) -> Request:
+    """Appends a request, harmless or unsafe, and what the assistant says to it; returns the request."""
+    request = any_request(writer)
+    conversation.add("user", request.text)
+    if not request.unsafe:
+        conversation.add("assistant", helpful(writer.random), _REFUSAL_WEIGHT)
+    elif request.jailbreak and writer.random.random() < 0.8:
+        conversation.add("assistant", writer.random.choice(_OBEYED), _REFUSAL_WEIGHT)
     else:
-        text = request_text("unsafe" if unsafe else "harmless", writer.random)
-    conversation.add("user", text).add("assistant", refusal(writer.random) if unsafe else helpful(writer.random))
+        conversation.add("assistant", refusal(request, writer.random), _REFUSAL_WEIGHT)
+    return request
 
 
 def request_chat(writer: Writer) -> Conversation:
     """Requests, harmless and unsafe, with their answers."""
     conversation = opening(writer)
     for _ in range(writer.random.choice((1, 1, 2, 3))):
-        roll = writer.random.random()
-        if roll < 0.08:
+        if writer.random.random() < 0.08:
             small_talk_turn(writer, conversation)
-        elif roll < 0.16:
-            closed_book_turn(writer, conversation, familiar(writer), False)
         else:
             request_turn(writer, conversation)
+    return conversation
+
+
+def judged_chat(writer: Writer) -> Conversation:
+    """Request after request, each judged: by a moderator, when it is shown, or when the user asks back."""
+    manner = writer.random.choice(("moderator", "shown", "asked back"))
+    conversation = Conversation()
+    if manner == "moderator":
+        conversation.add("system", wording(writer.random, "moderators"))
+    for _ in range(writer.random.randint(2, 6)):
+        if manner == "asked back" and writer.random.random() < 0.5:
+            request = request_turn(writer, conversation)
+        else:
+            request = any_request(writer)
+            shown = wording(writer.random, "shown") if manner == "shown" else "{text}"
+            conversation.add("user", shown.replace("{text}", request.text))
+        if manner == "asked back":
+            conversation.add("user", wording(writer.random, "judged"))
+        conversation.add("assistant", verdict(request, writer.random), _VERDICT_WEIGHT)
     return conversation
