@@ -1,51 +1,108 @@
-"""Training examples of an intrinsic as token ids, made in parallel."""
+"""Labelled examples as token ids, made in parallel."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from multiprocessing.pool import AsyncResult, Pool
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from training.chat_format import conversation_ids
-from training.tasks import LABELS, Example, HallucinationExamples, SafetyExamples
+from training.tasks.example import Example, Sources
 from training.tokenizer import CONTEXT_LENGTH, Encoder, load_tokenizer
 
-_SHARDS = 24
+_SHARDS = 64
+_ROOM = 64  # for the invocation and what is written after it
 
 
 @dataclass(frozen=True)
-class Row:
-    """The conversation's ids, without the invocation, and the position of the right label among all labels."""
+class Rows:
+    """Conversations with their labels.
 
-    ids: list[int]
-    label: int
+    Attributes:
+        ids: All conversations' ids in one piece, without invocations.
+        starts: Where each conversation starts in it, and after the last one, where it ends.
+        labels: The labels that occur, or all that a task has.
+        label: For each conversation, the position of its label in `labels`.
+    """
+
+    ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+    labels: list[str]
+    label: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @classmethod
+    def of(cls, conversations: Sequence[Sequence[int]], said: Sequence[str], labels: Sequence[str] = ()) -> Rows:
+        """Rows of conversations' ids and their labels; `labels` are all labels of the task, if it has a list."""
+        known = list(labels) or sorted(set(said))
+        position = {label: index for index, label in enumerate(known)}
+        return cls(
+            np.fromiter(chain.from_iterable(conversations), np.int32),
+            np.cumsum([0, *map(len, conversations)], dtype=np.int64),
+            known,
+            np.array([position[label] for label in said], dtype=np.int64),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """One after the other."""
+        labels = list(dict.fromkeys(label for part in parts for label in part.labels))
+        position = {label: index for index, label in enumerate(labels)}
+        lengths = np.concatenate([np.diff(part.starts) for part in parts])
+        return cls(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([[0], np.cumsum(lengths)]),
+            labels,
+            np.concatenate([np.array([position[label] for label in part.labels])[part.label] for part in parts]),
+        )
 
 
-def rows_of(examples: Sequence[Example], name: str, encode: Encoder) -> list[Row]:
-    """Examples as rows; what does not fit into the context is left out."""
-    rows = []
-    for example in examples:
-        ids, _ = conversation_ids(example.conversation, encode, encode.control)
-        if len(ids) < CONTEXT_LENGTH - 16:
-            rows.append(Row(ids, LABELS[name].index(example.label)))
-    return rows
+def _conversation(example: Example, encode: Encoder) -> list[int]:
+    return conversation_ids(example.conversation, encode, encode.control)[0]
 
 
-def _shard(job: tuple[str, Path | None, Path, int, str]) -> list[Row]:
-    name, data, tokenizer_folder, count, seed = job
-    maker = SafetyExamples if name == "safety" else HallucinationExamples
-    examples = list(islice(maker(seed, data, held_out=False), count))
-    return rows_of(examples, name, Encoder(load_tokenizer(tokenizer_folder)))
+def rows_of(examples: Sequence[Example], labels: Sequence[str], encode: Encoder) -> Rows:
+    """Examples as rows, all of them.
+
+    Raises:
+        ValueError: One does not fit into the context.
+    """
+    conversations = [_conversation(example, encode) for example in examples]
+    for example, ids in zip(examples, conversations, strict=True):
+        if len(ids) > CONTEXT_LENGTH - _ROOM:
+            raise ValueError(
+                f"an example ({example.origin}) has {len(ids)} tokens; at most {CONTEXT_LENGTH - _ROOM} fit, "
+                f"so measure without it: {example.conversation.messages[-1].text[:80]!r}"
+            )
+    return Rows.of(conversations, [example.label for example in examples], labels)
 
 
-def training_rows(
-    name: str, data: Path | None, tokenizer_folder: Path, count: int, seed: int, processes: int
-) -> list[Row]:
-    """Rows for `safety` or `hallucination`; they do not depend on the number of processes."""
-    jobs = [
-        (name, data, tokenizer_folder, max(1, count // _SHARDS), f"train {seed} {shard}") for shard in range(_SHARDS)
-    ]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        return [row for rows in pool.map(_shard, jobs, chunksize=1) for row in rows]
+def _fitting(examples: Iterable[Example], labels: Sequence[str], encode: Encoder, count: int) -> Rows:
+    pairs = ((_conversation(example, encode), example.label) for example in examples)
+    chosen = list(islice(((ids, label) for ids, label in pairs if len(ids) <= CONTEXT_LENGTH - _ROOM), count))
+    return Rows.of([ids for ids, _ in chosen], [label for _, label in chosen], labels)
+
+
+def _shard(job: tuple[str, Sources, Path, int, str]) -> Rows:
+    from training.tasks.intrinsics import TASKS  # here, so that rows can be made without every task's module
+
+    name, sources, tokenizer_folder, count, seed = job
+    task = TASKS[name]
+    encode = Encoder(load_tokenizer(tokenizer_folder))
+    return _fitting(task.training_examples(seed, sources), task.labels, encode, count)
+
+
+def start_training_rows(
+    pool: Pool, name: str, sources: Sources, tokenizer_folder: Path, count: int, seed: int
+) -> AsyncResult[list[Rows]]:
+    """Starts making a task's rows; join what it gives. They do not depend on the pool's size."""
+    each = max(1, count // _SHARDS)
+    jobs = [(name, sources, tokenizer_folder, each, f"train {seed} {shard}") for shard in range(_SHARDS)]
+    return pool.map_async(_shard, jobs, chunksize=1)
