@@ -11,10 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from alora_cpp.cli import chat, convert, demo, pull, run, show
+from alora_cpp.cli import eval as evaluate
 from alora_cpp.cli import list as list_adapters
 from alora_cpp.errors import AloraError
+from alora_cpp.labelled_data import DataError
 
-COMMANDS = (run, chat, demo, pull, list_adapters, show, convert)
+COMMANDS = (run, chat, demo, evaluate, pull, list_adapters, show, convert)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader went away; what is still buffered must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except DataError as error:
+        print(f"alora-cli: error: labelled data that cannot be used\n{error}", file=sys.stderr)
         return 1
     except (AloraError, OSError) as error:
         print(f"alora-cli: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -30,6 +30,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_conversation_options(parser: argparse.ArgumentParser) -> None:
     """Which adapters to load, and what the conversation is grounded in."""
+    add_adapter_options(parser)
+    parser.add_argument(
+        "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
+    )
+
+
+def add_adapter_options(parser: argparse.ArgumentParser) -> None:
+    """Which adapters to load."""
     parser.add_argument(
         "--adapter",
         metavar="NAME=PATH",
@@ -42,8 +50,17 @@ def add_conversation_options(parser: argparse.ArgumentParser) -> None:
         "--force", action="store_true", help="use adapters that were made for another base, if they can be computed"
     )
     add_switch_option(parser)
+
+
+def add_argument_option(parser: argparse.ArgumentParser) -> None:
+    """What the intrinsics are asked with."""
     parser.add_argument(
-        "--documents", metavar="FILE", action="append", default=[], help="text or JSON documents (repeatable)"
+        "--argument",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        type=named_value,
+        help="what an intrinsic's instruction inserts (repeatable)",
     )
 
 

@@ -27,14 +27,7 @@ def add_parser(commands: Any) -> None:
         "--intrinsic", metavar="NAME[,NAME]", required=True, type=options.names, help="which intrinsics to ask"
     )
     options.add_conversation_options(parser)
-    parser.add_argument(
-        "--argument",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        type=options.named_value,
-        help="what an intrinsic's instruction inserts (repeatable)",
-    )
+    options.add_argument_option(parser)
     parser.add_argument("--json", action="store_true", help="verdicts as JSON, a line for each conversation")
     options.add_model_options(parser)
     parser.set_defaults(run=run, refuse=parser.error)
