@@ -1,36 +1,27 @@
-"""Documents and what is said about them.
-
-The assistant's wrong replies are read but not learned (`Message.weight`). They are there because the next
-turn reacts to them: to foresee that reaction, the model must notice, while reading, whether a reply agrees
-with the documents. An intrinsic can then find that in the KV cache.
-"""
+"""Questions about documents, generated and real, and what is right or wrong to reply."""
 
 from __future__ import annotations
 
-_VERIFY = (
-    "Is that supported by the documents?",
-    "Is that right?",
-    "Does the document really say so?",
-    "Are you sure?",
-    "Can you check that again?",
+from training.chat_format import Conversation
+from training.reading.checking import caught, confirmed
+from training.reading.requests import opening
+from training.reading.writer import Writer
+from training.real_documents import questions
+from training.scenes import (
+    NOT_STATED,
+    Scene,
+    false_claim,
+    make_scene,
+    question_text,
+    reply_text,
+    true_claim,
+    unstated_claim,
 )
-_YES = ("Yes. The documents say so.", "Yes, that is right.", "Yes, I read it in the documents.")
-_OBJECT = (
-    "That is not what the document says.",
-    "That is wrong.",
-    "No, please read it again.",
-    "I do not think that this is right.",
-)
-_SORRY = ("Sorry. ", "You are right, I made a mistake. ", "I am sorry, that was wrong. ")
-# A verdict is a word or two among hundreds: without extra weight, no model this small bothers to get it right.
-_VERDICT_WEIGHT = 10
-_REACTION_WEIGHT = 5
-_THANKS = ("Thanks!", "Thank you.", "ok thanks", "Good to know.")
-_WELCOME = ("You are welcome.", "Glad to help.", "Is there anything else you would like to know?")
+from training.statements import alteration, read_passage, read_sentence
 
 
 def document_chat(writer: Writer) -> Conversation:
-    """Questions about documents."""
+    """Questions about a scene."""
     scene = make_scene(writer.names, writer.random)
     conversation = opening(writer)
     conversation.documents = scene.documents()
@@ -39,105 +30,65 @@ def document_chat(writer: Writer) -> Conversation:
         stay = index >= 0 and writer.random.random() < 0.5
         index = index if stay else writer.random.randrange(len(scene.entities))
         pronoun = stay and writer.random.random() < 0.6
-        claims = [true_claim(scene, index, writer.random.choice(scene.stated[index]))]
         if writer.random.random() < 0.16:
-            _not_stated(writer, conversation, unstated_claim(scene, index, writer.names, writer.random), pronoun)
-            continue
-        question = question_text(claims[0].entity, claims[0].attribute, writer.random, False, pronoun)
-        second = writer.random.choice(scene.stated[index])
-        if writer.random.random() < 0.15 and second != claims[0].attribute.key:
-            claims.append(true_claim(scene, index, second))
-        conversation.add("user", question)
-        if writer.random.random() < 0.35:
-            slip = writer.random.randrange(len(claims))
-            wrong = list(claims)
-            wrong[slip] = false_claim(scene, claims[slip], writer.names, writer.random)
-            conversation.add("assistant", reply_text(wrong, writer.random), weight=0)
-            _caught(writer, conversation, reply_text([claims[slip]], writer.random))
+            _ask_unstated(writer, conversation, scene, index, pronoun)
         else:
-            conversation.add("assistant", reply_text(claims, writer.random))
-            _confirmed(writer, conversation)
-    return conversation
+            _ask_stated(writer, conversation, scene, index, pronoun)
+    return conversation if conversation.messages else conversation.add("user", "Hello!").add("assistant", "Hello!")
 
 
-def _not_stated(writer: Writer, conversation: Conversation, claim: Claim | None, pronoun: bool) -> None:
+def _ask_stated(writer: Writer, conversation: Conversation, scene: Scene, index: int, pronoun: bool) -> None:
+    claims = [true_claim(scene, index, writer.random.choice(scene.stated[index]))]
+    question = question_text(claims[0].entity, claims[0].attribute, writer.random, False, pronoun)
+    second = writer.random.choice(scene.stated[index])
+    if writer.random.random() < 0.15 and second != claims[0].attribute.key:
+        claims.append(true_claim(scene, index, second))
+    conversation.add("user", question)
+    if writer.random.random() < 0.35:
+        slip = writer.random.randrange(len(claims))
+        wrong = list(claims)
+        wrong[slip] = false_claim(scene, claims[slip], writer.names, writer.random)
+        conversation.add("assistant", reply_text(wrong, writer.random), weight=0)
+        caught(writer, conversation, reply_text([claims[slip]], writer.random))
+    else:
+        conversation.add("assistant", reply_text(claims, writer.random))
+        confirmed(writer, conversation)
+
+
+def _ask_unstated(writer: Writer, conversation: Conversation, scene: Scene, index: int, pronoun: bool) -> None:
+    claim = unstated_claim(scene, index, writer.names, writer.random)
     if claim is None:
         return
-    conversation.add("user", _question(writer, claim.entity, claim.attribute, pronoun))
+    conversation.add("user", question_text(claim.entity, claim.attribute, writer.random, False, pronoun))
     if writer.random.random() < 0.4:
         conversation.add("assistant", reply_text([claim], writer.random), weight=0)
-        _caught(writer, conversation, writer.random.choice(NOT_STATED))
+        caught(writer, conversation, writer.random.choice(NOT_STATED))
     else:
         conversation.add("assistant", writer.random.choice(NOT_STATED))
 
 
-def _question(writer: Writer, entity: Entity, attribute: Attribute, pronoun: bool) -> str:
-    return question_text(entity, attribute, writer.random, False, pronoun)
-
-
-def _caught(writer: Writer, conversation: Conversation, right: str) -> None:
-    """A wrong reply is objected to, or found out when the user asks back."""
-    if writer.random.random() < 0.6:
-        conversation.add("user", writer.random.choice(_OBJECT), _REACTION_WEIGHT)
-        conversation.add("assistant", writer.random.choice(_SORRY) + right)
-    else:
-        conversation.add("user", writer.random.choice(_VERIFY))
-        conversation.add("assistant", f"No. {right}", _VERDICT_WEIGHT)
-
-
-def _confirmed(writer: Writer, conversation: Conversation) -> None:
-    """A right reply holds when the user asks back, and is thanked for more often than a wrong one."""
-    roll = writer.random.random()
-    if roll < 0.25:
-        conversation.add("user", writer.random.choice(_VERIFY))
-        conversation.add("assistant", writer.random.choice(_YES), _VERDICT_WEIGHT)
-    elif roll < 0.5:
-        conversation.add("user", writer.random.choice(_THANKS), _REACTION_WEIGHT)
-        conversation.add("assistant", writer.random.choice(_WELCOME))
-    else:
-        aside_turn(writer, conversation)
-
-
-def checking_chat(writer: Writer) -> Conversation:
-    """A conversation that checks claim after claim, half of them wrong, against the documents."""
-    scene = make_scene(writer.names, writer.random)
-    conversation = opening(writer)
-    conversation.documents = scene.documents()
-    for _ in range(writer.random.randint(3, 7)):
-        index = writer.random.randrange(len(scene.entities))
-        right = true_claim(scene, index, writer.random.choice(scene.stated[index]))
-        claim = right
-        correction = reply_text([right], writer.random)
-        if writer.random.random() < 0.5:
-            unstated = unstated_claim(scene, index, writer.names, writer.random)
-            if unstated and writer.random.random() < 0.2:
-                claim, correction = unstated, writer.random.choice(NOT_STATED)
-            else:
-                claim = false_claim(scene, right, writer.names, writer.random)
-        if writer.random.random() < 0.4:
-            conversation.add("user", f"{claim_text(claim, writer.random, False)} {writer.random.choice(_VERIFY[:2])}")
-            verdict = writer.random.choice(_YES) if claim is right else f"No. {correction}"
-            conversation.add("assistant", verdict, _VERDICT_WEIGHT)
-            continue
-        conversation.add("user", _question(writer, claim.entity, claim.attribute, False))
-        conversation.add("assistant", reply_text([claim], writer.random), weight=0)
-        if claim is right:
-            _confirmed(writer, conversation)
-        else:
-            _caught(writer, conversation, correction)
-    return conversation
-
-
-def grounded_chat(writer: Writer) -> Conversation:
-    """A real question about real documents."""
-    item = writer.random.choice(self.real.grounded)
+def grounded_chat(writer: Writer) -> Conversation | None:
+    """A real question over real documents, with the data set's reply, that reply altered, or a stranger's."""
+    items = [item for item in questions(writer.data, writer.split) if item.reply]
+    if not items:
+        return None
+    item = writer.random.choice(items)
+    right = item.reply or ""
     conversation = Conversation(list(item.messages), list(item.documents))
-    if writer.random.random() < 0.4:
-        stranger = writer.random.choice(self.real.grounded)
-        wrong = real_text.altered_reply(item.reply, [stranger.reply], writer.random) or stranger.reply
-        conversation.add("assistant", wrong if writer.random.random() < 0.5 else stranger.reply, weight=0)
-        _caught(writer, conversation, item.reply)
-    else:
-        conversation.add("assistant", item.reply)
-        _confirmed(writer, conversation)
+    if writer.random.random() < 0.5:
+        conversation.add("assistant", right)
+        confirmed(writer, conversation)
+        return conversation
+    reply = writer.random.choice(items).reply or ""
+    if writer.random.random() < 0.6:
+        page = read_passage(item.documents[0], item.source)
+        change = alteration(read_sentence(right), page, writer.data, writer.split, writer.random)
+        changed = change.in_documents(item.documents) if change else conversation.documents
+        if change and changed != conversation.documents and writer.random.random() < 0.5:
+            conversation.documents = changed  # so that the data set's reply becomes the wrong one
+            right, reply = change.altered, right
+        elif change:
+            reply = change.altered
+    conversation.add("assistant", reply, weight=0)
+    caught(writer, conversation, right)
     return conversation

@@ -1,0 +1,206 @@
+"""Checking: claims are held against documents, one after the other, half of them wrong.
+
+The assistant's wrong replies are read but not learned (`Message.weight`). They are there because the next
+turn reacts to them: to foresee that reaction, the model must notice, while reading, whether a reply agrees
+with the documents. An intrinsic can then find that in the KV cache.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from training.chat_format import Conversation
+from training.reading.requests import aside_turn, opening
+from training.reading.writer import Writer
+from training.retelling import retold
+from training.scenes import (
+    NOT_STATED,
+    claim_text,
+    false_claim,
+    make_scene,
+    question_text,
+    reply_text,
+    true_claim,
+    unstated_claim,
+)
+from training.statements import Passage, alteration, read_passages, stranger
+
+_VERIFY = (
+    "Is that supported by the documents?",
+    "Do the documents support this?",
+    "Does the document really say so?",
+    "Is that right?",
+    "Are you sure?",
+    "Can you check that again?",
+)
+_CLAIM_VERIFY = 3  # so many of these can follow a claim of the user's own
+_YES = ("Yes. The documents say so.", "Yes, that is right.", "Yes, I read it in the documents.")
+_NO = ("No. The documents do not say so.", "No, that is wrong.", "No, that is not what I read in the documents.")
+_OBJECT = (
+    "That is not what the document says.",
+    "That is wrong.",
+    "No, please read it again.",
+    "I do not think that this is right.",
+)
+_SORRY = ("Sorry. ", "You are right, I made a mistake. ", "I am sorry, that was wrong. ")
+_WHAT_THEN = ("What do they say, then?", "What is right?", "What does the document say?")
+_THANKS = ("Thanks!", "Thank you.", "ok thanks", "Good to know.")
+_WELCOME = ("You are welcome.", "Glad to help.", "Is there anything else you would like to know?")
+_TELL = (
+    "Tell me something from the documents.",
+    "What do the documents say?",
+    "What else is there?",
+    "Give me one fact from the text.",
+    "Go on.",
+)
+_TELL_ABOUT = (
+    "What do the documents say about {t}?",
+    "Tell me about {t}.",
+    "What can you tell me about {t}?",
+    "{t}: what should I know?",
+)
+_NEW_TELL = ("Is there anything in the text that I should remember?", "Sum up one point of what is written there.")
+# A verdict is a word or two among hundreds: without extra weight, no model this small bothers to get it right.
+_VERDICT_WEIGHT = 10
+_REACTION_WEIGHT = 5
+
+
+def checking_chat(writer: Writer) -> Conversation:
+    """Claims about a scene, checked one by one."""
+    scene = make_scene(writer.names, writer.random)
+    conversation = opening(writer)
+    conversation.documents = scene.documents()
+    for _ in range(writer.random.randint(3, 8)):
+        index = writer.random.randrange(len(scene.entities))
+        right = true_claim(scene, index, writer.random.choice(scene.stated[index]))
+        claim, correction = right, reply_text([right], writer.random)
+        if writer.random.random() < 0.5:
+            unstated = unstated_claim(scene, index, writer.names, writer.random)
+            if unstated and writer.random.random() < 0.25:
+                claim, correction = unstated, writer.random.choice(NOT_STATED)
+            else:
+                claim = false_claim(scene, right, writer.names, writer.random)
+        if writer.random.random() < 0.4:
+            # A claim that stands alone has to name what it is about.
+            text = claim_text(claim, writer.random, False)
+            if claim.entity.name not in text:
+                text = claim.attribute.statements[0].replace("{e}", claim.entity.name).replace("{v}", claim.value)
+                text = text[0].upper() + text[1:]
+            _check_claim(writer, conversation, text, claim is right, correction)
+            continue
+        conversation.add("user", question_text(claim.entity, claim.attribute, writer.random, False))
+        reply = reply_text([claim], writer.random)
+        _check_reply(writer, conversation, reply, claim is right, correction)
+    return conversation
+
+
+def real_checking_chat(writer: Writer) -> Conversation | None:
+    """Statements about a page of real text, checked one by one; half the pages' facts are altered first."""
+    pages = read_passages(writer.data, writer.split)
+    while pages:
+        conversation = _checked_page(writer, pages)
+        if conversation.messages:
+            return conversation
+    return None
+
+
+def _checked_page(writer: Writer, pages: Sequence[Passage]) -> Conversation:
+    """A page and its checks; none where every alteration was in the way of another."""
+    page = writer.random.choice(pages)
+    documents = [page.document]
+    if writer.random.random() < 0.2:
+        documents.insert(writer.random.randrange(2), writer.random.choice(pages).document)
+    pairs = []
+    for sentence in writer.random.sample(page.sentences, min(len(page.sentences), writer.random.randint(3, 8))):
+        change = alteration(sentence, page, writer.data, writer.split, writer.random)
+        if change is None:
+            continue
+        pairs.append((change.sentence, change.altered))
+        if writer.random.random() < 0.5:
+            documents = change.in_documents(documents)
+    conversation = opening(writer)
+    conversation.documents = documents
+    text = "\n".join(document.text for document in documents)
+    for pair in pairs:
+        # What is said in one place can be changed by an exchange that was made in another.
+        if sum(version in text for version in pair) == 1:
+            _check_statement(writer, conversation, page, pair, text)
+    return conversation
+
+
+def _check_statement(
+    writer: Writer, conversation: Conversation, page: Passage, pair: tuple[str, str], text: str
+) -> None:
+    """Checks one version of a sentence, or in its place a sentence from elsewhere."""
+    said = next(version for version in pair if version in text)
+    version, supported, correction = writer.random.choice(pair), True, said
+    if writer.random.random() < 0.15:
+        foreign = stranger(page, text, writer.data, writer.split, writer.random)
+        if foreign:
+            version, supported, correction = foreign, False, writer.random.choice(NOT_STATED)
+    if correction == said:
+        supported = version == said
+    (told,) = retold((version,), writer.random.getrandbits(32))
+    if writer.random.random() < 0.4:
+        _check_claim(writer, conversation, told, supported, correction)
+    else:
+        conversation.add("user", tell_prompt(writer.random, conversation))
+        _check_reply(writer, conversation, told, supported, correction)
+
+
+def tell_prompt(generator: random.Random, conversation: Conversation, new_wording: bool = False) -> str:
+    """How a user asks for something from the documents."""
+    if new_wording:
+        return generator.choice(_NEW_TELL)
+    titles = [document.title for document in conversation.documents if document.title]
+    if titles and generator.random() < 0.6:
+        return generator.choice(_TELL_ABOUT).replace("{t}", generator.choice(titles))
+    return generator.choice(_TELL)
+
+
+def _check_claim(writer: Writer, conversation: Conversation, claim: str, right: bool, correction: str) -> None:
+    """The user makes a claim and asks whether it holds."""
+    conversation.add("user", f"{claim} {writer.random.choice(_VERIFY[:_CLAIM_VERIFY])}")
+    _verdict(writer, conversation, right, correction)
+
+
+def _check_reply(writer: Writer, conversation: Conversation, reply: str, right: bool, correction: str) -> None:
+    """The assistant says something, and what follows depends on whether it holds."""
+    conversation.add("assistant", reply, weight=0)
+    if right:
+        confirmed(writer, conversation)
+    else:
+        caught(writer, conversation, correction)
+
+
+def _verdict(writer: Writer, conversation: Conversation, right: bool, correction: str) -> None:
+    """Yes or no, and what is right instead, at once or when the user asks."""
+    if right:
+        conversation.add("assistant", writer.random.choice(_YES), _VERDICT_WEIGHT)
+        return
+    conversation.add("assistant", writer.random.choice(_NO), _VERDICT_WEIGHT)
+    if writer.random.random() < 0.4:
+        conversation.add("user", writer.random.choice(_WHAT_THEN)).add("assistant", correction)
+
+
+def caught(writer: Writer, conversation: Conversation, right: str) -> None:
+    """A wrong reply is objected to, or found out when the user asks back."""
+    if writer.random.random() < 0.45:
+        conversation.add("user", writer.random.choice(_OBJECT), _REACTION_WEIGHT)
+        conversation.add("assistant", writer.random.choice(_SORRY) + right)
+    else:
+        conversation.add("user", writer.random.choice(_VERIFY))
+        _verdict(writer, conversation, False, right)
+
+
+def confirmed(writer: Writer, conversation: Conversation) -> None:
+    """A right reply holds when the user asks back, and is thanked for, which a wrong one is not."""
+    if writer.random.random() < 0.55:
+        conversation.add("user", writer.random.choice(_VERIFY))
+        _verdict(writer, conversation, True, "")
+    elif writer.random.random() < 0.6:
+        conversation.add("user", writer.random.choice(_THANKS), _REACTION_WEIGHT)
+        conversation.add("assistant", writer.random.choice(_WELCOME))
+    else:
+        aside_turn(writer, conversation)
