@@ -1,62 +1,52 @@
 """Labels for `certainty`: how often the base model is right when it is as sure of a reply as it is of this one.
 
-1. The base model answers questions: about the closed book, which it read about often, rarely or never; about
-   documents; and real exam questions. Its answer is sampled from its own distribution.
-2. Its confidence in an answer is the probability that it gives to just this value, averaged over several
-   wordings of the question and of the answer, so that it is the fact that is measured and not the phrase.
-3. Confidence is not correctness. Isotonic regression, on questions whose answers are known, maps the one to the
-   other: among all answers of like confidence, what share is right? That share, in tenths, is the label.
+1. The base model answers questions: about the closed book, which it read about often, seldom or never; about documents;
+   and real exam questions, where it takes one of the replies on offer. Most answers are its likeliest ones, some are
+   drawn.
+2. Its confidence in a reply is the probability that it gave to the tokens of the value, in that very reply.
+3. Confidence is not correctness. Isotonic regression, on questions of the training side, maps the one to the other:
+   among all answers of like confidence, what share is right? That share, in tenths, is the label. Every sort of
+   question has its own curve (of the closed book, every attribute): how much less than even a guess is worth differs
+   between them by nature, and a temperature, having a single number to turn, cannot bend for both ends.
 """
 
 from __future__ import annotations
 
-import bisect
-import json
+import logging
+import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-import numpy as np
 from transformers import GraniteForCausalLM, PreTrainedTokenizerFast
 
-from training.certainty_questions import Question, all_questions, example_of, question_of
-from training.chat_format import Conversation, conversation_ids
-from training.scoring import log_probabilities, sample
-from training.tasks import Example
+from training.answers import answer_in
+from training.calibration import Curve, isotonic
+from training.certainty_questions import Question, question_keys, question_of
+from training.chat_format import conversation_ids
+from training.measured_answers import Measured, fingerprint, save
+from training.scoring import Written, log_probabilities, write
+from training.splits import Split
+from training.tasks.example import Sources
 from training.tokenizer import Encoder
 
-_LONGEST_VALUE = 16
+_log = logging.getLogger(__name__)
+_LONGEST_REPLY = 40
+_DRAWN_SHARE = 0.2
+_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A reply and what was measured of it; small enough to be kept, so that evaluation needs no measuring.
-
-    Attributes:
-        question: The key from which the whole question is made again.
-        value: What the reply says.
-        right: Whether that is so.
-        label: The share of right answers at this confidence, in tenths.
-        drawn: Whether the base model drew this answer itself, as opposed to one that was put before it.
-        weight: How many measured answers of its sort and label it stands for.
-    """
-
-    question: str
-    value: str
+class _Answer:
+    question: Question
+    reply: str
+    group: str
     right: bool
-    label: str
-    drawn: bool
-    weight: float = 1.0
-
-    def example(self, data: Path | None) -> Example:
-        """The conversation with its label."""
-        example = example_of(question_of(self.question, data), self.value, self.label, self.right)
-        return replace(example, weight=self.weight)
+    confidence: float
 
 
-class _Scorer:
+class _Examiner:
     """Asks the base model."""
 
     def __init__(self, model: GraniteForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
@@ -65,168 +55,125 @@ class _Scorer:
         self._encode = Encoder(tokenizer)
         self._seed = seed
 
-    def _prompt(self, question: Question, wording: str) -> list[int]:
-        conversation = Conversation(list(question.before.messages), list(question.before.documents))
-        ids, _ = conversation_ids(conversation.add("user", wording), self._encode, self._encode.control)
+    def answers(self, questions: Sequence[Question]) -> list[_Answer]:
+        """One answer to every question."""
+        free = [question for question in questions if question.claim]
+        drawn = round(len(free) * _DRAWN_SHARE)
+        # A question's place tells its sort, so those whose answers are drawn are picked at random.
+        random.Random(f"drawn {self._seed}").shuffle(free)
+        return [
+            *self._written(free[:drawn], temperature=1.0),
+            *self._written(free[drawn:], temperature=0.0),
+            *self._chosen([question for question in questions if question.choice]),
+        ]
+
+    def _prompt(self, question: Question) -> list[int]:
         control = self._encode.control
+        ids, _ = conversation_ids(question.conversation, self._encode, control)
         return [*ids, control.start_of_role, *self._encode("assistant"), control.end_of_role]
 
-    def draw(self, questions: Sequence[Question]) -> list[str | None]:
-        """One answer per question, as the model happens to give it; None where it is no value at all."""
-        generator = random.Random(f"draw {self._seed}")
-        chosen = [(generator.choice(q.wordings), generator.choice(q.stems)) for q in questions]
-        prompts = [
-            [*self._prompt(question, wording), *self._encode(before)]
-            for question, (wording, (before, _)) in zip(questions, chosen, strict=True)
-        ]
-        control = self._encode.control
-        tails = sample(self._model, prompts, control.end_of_text, _LONGEST_VALUE, seed=self._seed)
-        values: list[str | None] = []
-        for tail, (_, (_, after)) in zip(tails, chosen, strict=True):
-            text = str(self._tokenizer.decode(tail))
-            value = text.removesuffix(after).strip()
-            values.append(value if value and text.endswith(after) and "." not in value else None)
-        return values
+    def _written(self, questions: Sequence[Question], temperature: float) -> list[_Answer]:
+        prompts = [self._prompt(question) for question in questions]
+        end = self._encode.control.end_of_text
+        replies = write(self._model, prompts, end, _LONGEST_REPLY, temperature, self._seed)
+        return [self._read(question, reply) for question, reply in zip(questions, replies, strict=True)]
 
-    def confidence(self, questions: Sequence[Question], values: Sequence[str]) -> list[float]:
-        """The mean probability of each value over all wordings and stems of its question."""
-        texts, starts, owners = [], [], []
-        for owner, (question, value) in enumerate(zip(questions, values, strict=True)):
-            for wording in question.wordings:
-                prompt = self._prompt(question, wording)
-                for before, after in question.stems:
-                    stem = self._encode(before)
-                    texts.append([*prompt, *self._encode(f"{before} {value}{after}" if before else f"{value}{after}")])
-                    starts.append(len(prompt) + len(stem))
-                    owners.append(owner)
-        scores = np.exp(log_probabilities(self._model, texts, starts))
-        return [float(m) for m in np.bincount(owners, scores) / np.bincount(owners)]
+    def _read(self, question: Question, written: Written) -> _Answer:
+        """Finds the value in a written reply, and the probability of its tokens."""
+        assert question.claim is not None
+        pieces = [str(self._tokenizer.decode([token], skip_special_tokens=True)) for token in written.ids]
+        reply = "".join(pieces)
+        found = answer_in(reply, question.claim.entity, question.claim.attribute)
+        if found is None:  # what gives no answer is not right, however likely it was
+            return _Answer(question, reply, f"no answer, {question.origin}", False, math.exp(sum(written.scores)))
+        score, start = 0.0, 0
+        for piece, piece_score in zip(pieces, written.scores, strict=True):
+            if start < found.end and start + len(piece) > found.start:
+                score += piece_score
+            start += len(piece)
+        right = found.value.lower() == question.claim.value.lower()
+        return _Answer(question, reply, question.group, right, math.exp(score))
 
-
-def isotonic(confidences: Sequence[float], right: Sequence[bool]) -> tuple[list[float], list[float]]:
-    """Pool-adjacent-violators: the rising step function from confidence to share of right answers that fits best.
-
-    Returns:
-        The lower edges of the steps, and their heights.
-    """
-    order = np.argsort(confidences, kind="stable")
-    steps: list[list[float]] = []  # sum of right answers, count, lowest confidence
-    for position in order:
-        steps.append([float(right[position]), 1.0, float(confidences[position])])
-        while len(steps) > 1 and steps[-2][0] / steps[-2][1] >= steps[-1][0] / steps[-1][1]:
-            total, count, _ = steps.pop()
-            steps[-1][0] += total
-            steps[-1][1] += count
-    return [s[2] for s in steps], [s[0] / s[1] for s in steps]
+    def _chosen(self, questions: Sequence[Question]) -> list[_Answer]:
+        """The likeliest of the replies on offer. Only their relation counts: a wordy reply is not an unlikely one."""
+        texts, starts = [], []
+        for question in questions:
+            assert question.choice is not None
+            prompt = self._prompt(question)
+            for reply in question.choice.replies:
+                texts.append([*prompt, *self._encode(reply), self._encode.control.end_of_text])
+                starts.append(len(prompt))
+        scores = iter(log_probabilities(self._model, texts, starts))
+        found = []
+        for question in questions:
+            assert question.choice is not None
+            own = [next(scores) for _ in question.choice.replies]
+            best = max(range(len(own)), key=own.__getitem__)
+            confidence = 1.0 / sum(math.exp(score - own[best]) for score in own)
+            right = best == question.choice.right
+            found.append(_Answer(question, str(best), question.group, right, confidence))
+        return found
 
 
-def calibrated(curve: tuple[list[float], list[float]], confidence: float) -> float:
-    """The share of right answers at a confidence."""
-    edges, heights = curve
-    if not edges:  # a model so raw that it gave no answer at all
-        return 0.0
-    return heights[max(0, bisect.bisect_right(edges, confidence) - 1)]
+def _curves(answers: Iterable[_Answer]) -> dict[str, Curve]:
+    """For every group, its calibration."""
+    groups: dict[str, list[_Answer]] = defaultdict(list)
+    for answer in answers:
+        groups[answer.group].append(answer)
+    return {group: isotonic([a.confidence for a in own], [a.right for a in own]) for group, own in groups.items()}
 
 
 def _label(share: float) -> str:
     return str(min(9, int(share * 10)))
 
 
-@dataclass(frozen=True)
-class _Answer:
-    question: Question
-    value: str
-    drawn: bool
-    confidence: float
-
-    @property
-    def right(self) -> bool:
-        return self.value == self.question.truth
-
-
-def _open_answers(scorer: _Scorer, questions: Sequence[Question], seed: int) -> list[_Answer]:
-    """Drawn answers, and for some questions another one: the truth, or a value that fits only in kind."""
-    generator = random.Random(f"answers {seed}")
-    found: list[tuple[Question, str, bool]] = []
-    open_questions = [question for question in questions if not question.choices]
-    for question, value in zip(open_questions, scorer.draw(open_questions), strict=True):
-        if value is not None:
-            found.append((question, value, True))
-        roll = generator.random()
-        if roll < 0.2:
-            found.append((question, generator.choice(question.others), False))
-        elif roll < 0.3:
-            found.append((question, question.truth, False))
-    confidences = scorer.confidence([question for question, _, _ in found], [value for _, value, _ in found])
-    return [_Answer(*answer, confidence) for answer, confidence in zip(found, confidences, strict=True)]
-
-
-def _chosen_answers(scorer: _Scorer, questions: Sequence[Question], seed: int) -> list[_Answer]:
-    """Answers drawn from the given choices. Only their relation counts: a wordy reply is not an unlikely one."""
-    generator = random.Random(f"choices {seed}")
-    pairs = [(question, value) for question in questions for value in question.choices]
-    scores = iter(scorer.confidence([question for question, _ in pairs], [value for _, value in pairs]))
-    found = []
-    for question in questions:
-        if question.choices:
-            shares = np.array([next(scores) for _ in question.choices]) + 1e-30
-            shares /= shares.sum()
-            (chosen,) = generator.choices(range(len(shares)), shares.tolist())
-            found.append(_Answer(question, question.choices[chosen], True, float(shares[chosen])))
-    return found
+def _measured(answer: _Answer, curves: dict[str, Curve]) -> Measured:
+    # A group that the training side lacks is a few odd replies: those without an answer, for the most part.
+    share = curves[answer.group].share(answer.confidence) if answer.group in curves else 0.0
+    return Measured(
+        question=answer.question.key,
+        reply=answer.reply,
+        right=answer.right,
+        label=_label(share),
+        confidence=round(answer.confidence, 4),
+        fingerprint=fingerprint(answer.question.conversation),
+    )
 
 
 def measure(
-    model: GraniteForCausalLM, tokenizer: PreTrainedTokenizerFast, data: Path | None, seed: int, scale: float = 1.0
-) -> tuple[list[Measured], list[Measured]]:
-    """Measures the base model's correctness.
+    model: GraniteForCausalLM, tokenizer: PreTrainedTokenizerFast, sources: Sources, seed: int, scale: float = 1.0
+) -> None:
+    """Measures the base model's correctness and writes a file for every split to the folder `sources.measured`.
 
     Args:
         model: The base model.
         tokenizer: Its tokenizer.
-        data: The folder of real data, if there is one.
+        sources: The folder of real data, if there is one, and the folder to write to.
         seed: Of the drawn answers.
         scale: How much of the usual number of questions to ask.
 
-    Returns:
-        Answers to train on, and held-out ones.
+    Raises:
+        ValueError: If `sources` names no folder to write to.
     """
-    scorer = _Scorer(model, tokenizer, seed)
-    questions = all_questions(data, scale)
-    answers = _open_answers(scorer, questions, seed) + _chosen_answers(scorer, questions, seed)
-    curves = {}
-    for group in {answer.question.group for answer in answers}:
-        # Planted answers count as well: the model draws hardly any of its least likely answers itself, and without
-        # these the curve would not reach down to where a reply is plainly wrong.
-        known = [a for a in answers if a.question.group == group and not a.question.held_out]
-        curves[group] = isotonic([a.confidence for a in known], [a.right for a in known])
-    measured: dict[bool, list[Measured]] = {False: [], True: []}
-    for answer in answers:
-        label = _label(calibrated(curves[answer.question.group], answer.confidence))
-        row = Measured(answer.question.key, answer.value, answer.right, label, answer.drawn)
-        measured[answer.question.held_out].append(row)
-    return measured[False], measured[True]
+    if sources.measured is None:
+        raise ValueError("no folder for measured answers: give Sources(measured=...)")
+    examiner = _Examiner(model, tokenizer, seed)
+    curves: dict[str, Curve] = {}
+    for split in _SPLITS:
+        questions = [question_of(key, sources.data) for key in question_keys(split, sources.data, scale)]
+        answers = examiner.answers(questions)
+        if split == "train":
+            curves = _curves(answers)
+        rows = [_measured(answer, curves) for answer in answers]
+        random.Random(f"order {seed}").shuffle(rows)
+        save(rows, sources.measured / f"{split}.jsonl")
+        _log.info("certainty, %s: %s", split, _summary(answers, rows))
 
 
-def balanced(rows: Iterable[Measured], per_label: int, seed: int) -> list[Measured]:
-    """At most `per_label` rows of every label and sort of question, in random order, weighing what they stand for."""
-    generator = random.Random(f"balance {seed}")
-    heaps: dict[tuple[str, str], list[Measured]] = defaultdict(list)
-    for row in rows:
-        heaps[row.question.split(":")[0], row.label].append(row)
-    chosen = []
-    for heap in heaps.values():
-        taken = generator.sample(heap, min(per_label, len(heap)))
-        chosen += [replace(row, weight=round(len(heap) / len(taken), 3)) for row in taken]
-    generator.shuffle(chosen)
-    return chosen
-
-
-def save(rows: Iterable[Measured], path: Path) -> None:
-    """Writes measured answers, one JSON object a line."""
-    path.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
-
-
-def load(path: Path) -> list[Measured]:
-    """Reads measured answers."""
-    return [Measured(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+def _summary(answers: Sequence[_Answer], rows: Sequence[Measured]) -> str:
+    """How many answers there are, how many right, and how they are spread over labels."""
+    labels = Counter(row.label for row in rows)
+    silent = sum(answer.group.startswith("no answer") for answer in answers)
+    right = sum(row.right for row in rows) / max(1, len(rows))
+    spread = " ".join(f"{label}:{labels[label]}" for label in "0123456789")
+    return f"{len(rows)} answers, {right:.3f} right, {silent} gave no value; labels {spread}"

@@ -5,22 +5,27 @@ A question is made from its key alone (and the real data, for real questions), s
 
 from __future__ import annotations
 
-import functools
 import random
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from training import real_text
 from training.chat_format import Conversation
-from training.dialogues import Writer
-from training.names import NameMaker
-from training.real_parts import RealParts, choice_question
+from training.closed_book import closed_book, positions, stranger
+from training.reading.closed_book import closed_book_turn, familiar
+from training.reading.requests import opening
+from training.reading.writer import Writer
+from training.real_questions import Choice, choices
 from training.scenes import Claim, make_scene, question_text, reply_text, true_claim
-from training.tasks import Example
-from training.world import Attribute, Entity, closed_book, fill, other_value
+from training.splits import Split
+from training.world import Entity
 
-_NO_REAL = RealParts([], [], [], [], [])
+# How many questions of each sort are asked of each split, before real ones, of which all are.
+# In shares: 45 % of closed-book entities, 30 % of strangers to the closed book, 25 % of documents.
+_GENERATED = {"train": 30_000, "validation": 1800, "test": 1800}
+_SHARES = {"book": 0.45, "stranger": 0.3, "scene": 0.25}
+# Entities that are spoken of often are also asked about often: this is the share of the others.
+_SELDOM_SHARE = 0.2
+_REAL = {"train": 6000, "validation": 600, "test": 700}
 
 
 @dataclass(frozen=True)
@@ -29,51 +34,35 @@ class Question:
 
     Attributes:
         key: All of it in a word.
+        origin: The sort of question, by which figures are told apart.
         group: Answers of one group are calibrated together.
-        held_out: Whether the intrinsic must not train on it.
-        before: The conversation up to the question.
-        asked: The question as the example asks it.
-        wordings: Ways to ask it.
-        stems: What stands before and after the value in ways to answer it.
-        truth: The right value.
-        others: Values that fit in kind.
-        choices: All possible values, where the question itself offers a choice.
-        claim: Who and what is asked about, in the invented world.
-        new_wording: Whether it is asked and answered in held-out wordings.
+        conversation: All that was said, with the question as the last turn.
+        claim: The right answer, where it is about the invented world.
+        choice: The real question with its possible replies, if it is one.
     """
 
     key: str
+    origin: str
     group: str
-    held_out: bool
-    before: Conversation
-    asked: str
-    wordings: tuple[str, ...]
-    stems: tuple[tuple[str, str], ...]
-    truth: str
-    others: tuple[str, ...]
-    choices: tuple[str, ...] = ()
+    conversation: Conversation
     claim: Claim | None = None
-    new_wording: bool = False
+    choice: Choice | None = None
 
 
-def all_questions(data: Path | None, scale: float = 1.0) -> list[Question]:
-    """All questions that are asked: three of each closed-book entity, some thousand of documents, and real ones."""
-    keys: list[str] = []
-    entities = closed_book().entities
-    for index in range(int(len(entities) * scale)):
-        attributes = list(entities[index].kind.attributes)
-        chosen = random.Random(f"attributes {index}").sample(attributes, 3)
-        keys += [f"book:{index}:{attribute}" for attribute in chosen]
-    keys += [f"scene:{index}" for index in range(int(5000 * scale))]
-    keys += [f"choice:{index}" for index in _held_back_choices(data)[: int(4000 * scale)]] if data else []
-    return [question_of(key, data) for key in keys]
+def question_keys(split: Split, data: Path | None, scale: float = 1.0) -> list[str]:
+    """The keys of all questions that are asked of a split.
 
-
-@functools.lru_cache(maxsize=8)
-def _held_back_choices(data: Path) -> list[int]:
-    """Real questions that the base model was not trained on: of others it would remember the answer."""
-    choices = real_text.choices(data)
-    return [index for index, choice in enumerate(choices) if real_text.is_held_out_choice(choice)]
+    Args:
+        split: The side whose entities, names and real questions they are about.
+        data: The folder of real data, if there is one.
+        scale: How much of the usual number.
+    """
+    count = _GENERATED[split] * scale
+    keys = [f"{sort}:{split}:{i}" for sort, share in _SHARES.items() for i in range(int(count * share))]
+    if data is not None:
+        real = [f"real:{i}" for i, choice in enumerate(choices(data)) if choice.split == split and not choice.is_read]
+        keys += random.Random(f"real {split}").sample(real, min(len(real), int(_REAL[split] * scale)))
+    return keys
 
 
 def question_of(key: str, data: Path | None) -> Question:
@@ -83,99 +72,64 @@ def question_of(key: str, data: Path | None) -> Question:
         ValueError: For a key of a real question without real data.
     """
     sort, *rest = key.split(":")
-    generator = random.Random(f"question {key}")
-    if sort == "book":
-        return _book_question(key, int(rest[0]), rest[1], generator)
-    if sort == "scene":
-        return _scene_question(key, int(rest[0]), generator)
-    if data is None:
-        raise ValueError(f"question {key} is a real one: it needs the data folder")
-    return _choice_question(key, real_text.choices(data)[int(rest[0])], generator)
+    if sort == "real":
+        if data is None:
+            raise ValueError(f"question {key} is a real one: give the data folder, or leave real questions out")
+        return _real_question(key, choices(data)[int(rest[0])])
+    split: Split = "train" if rest[0] == "train" else "validation" if rest[0] == "validation" else "test"
+    writer = Writer(random.Random(f"question {key}"), None, split)
+    return _scene_question(key, writer) if sort == "scene" else _book_question(key, sort, writer)
 
 
-def _book_question(key: str, index: int, attribute_key: str, generator: random.Random) -> Question:
-    book = closed_book()
-    entity = book.entities[index]
-    writer = Writer(generator, _NO_REAL)
-    before = writer.opening()
-    while generator.random() < 0.2:
-        writer.closed_book_turn(before, writer.familiar(), False)
-    attribute = entity.kind.attributes[attribute_key]
-    return _world_question(key, "closed book", book.is_held_out(index), before, entity, attribute, generator)
+def _before(writer: Writer) -> Conversation:
+    """What was said earlier: the training side's, whoever is asked about afterwards."""
+    earlier = Writer(writer.random, None)
+    conversation = opening(earlier)
+    while writer.random.random() < 0.2:
+        closed_book_turn(earlier, conversation, familiar(earlier), False)
+    return conversation
 
 
-def _scene_question(key: str, index: int, generator: random.Random) -> Question:
-    held_out = index % 5 == 0
-    scene = make_scene(NameMaker(generator, held_out), generator)
-    before = Writer(generator, _NO_REAL).opening()
-    before.documents = scene.documents()
+def _book_question(key: str, sort: str, writer: Writer) -> Question:
+    generator = writer.random
+    entity = _entity(writer) if sort == "book" else stranger(writer.names, generator)
+    attribute = entity.kind.attributes[generator.choice(entity.kind.closed_book)]
+    new = _new_wording(writer)
+    conversation = _before(writer).add("user", question_text(entity, attribute, generator, new))
+    claim = Claim(entity, attribute, entity.facts[attribute.key])
+    origin = "generated, closed book" + (", new wording" if new else "")
+    # What a guess is worth depends on the attribute, so each has its own calibration.
+    return Question(key, origin, f"{entity.kind.key} {attribute.key}", conversation, claim)
+
+
+def _entity(writer: Writer) -> Entity:
+    book, own = closed_book(), positions(writer.split)
+    often = writer.random.random() >= _SELDOM_SHARE
+    return book.entities[writer.random.choice([i for i in own if (book.mentions[i] > 1.0) == often])]
+
+
+def _new_wording(writer: Writer) -> bool:
+    """Whether a question is worded as none is in training: a quarter of what is measured on."""
+    return writer.split != "train" and writer.random.random() < 0.25
+
+
+def _scene_question(key: str, writer: Writer) -> Question:
+    generator = writer.random
+    scene = make_scene(writer.names, generator)
+    conversation = opening(Writer(generator, None))
+    conversation.documents = scene.documents()
     which = generator.randrange(len(scene.entities))
     while generator.random() < 0.2:
         earlier = true_claim(scene, which, generator.choice(scene.stated[which]))
-        before.add("user", question_text(earlier.entity, earlier.attribute, generator, False))
-        before.add("assistant", reply_text([earlier], generator))
+        conversation.add("user", question_text(earlier.entity, earlier.attribute, generator, False))
+        conversation.add("assistant", reply_text([earlier], generator))
     claim = true_claim(scene, which, generator.choice(scene.stated[which]))
-    return _world_question(key, "documents", held_out, before, claim.entity, claim.attribute, generator)
+    new = _new_wording(writer)
+    conversation.add("user", question_text(claim.entity, claim.attribute, generator, new))
+    return Question(key, "generated, documents" + (", new wording" if new else ""), "documents", conversation, claim)
 
 
-def _world_question(
-    key: str,
-    group: str,
-    held_out: bool,
-    before: Conversation,
-    entity: Entity,
-    attribute: Attribute,
-    generator: random.Random,
-) -> Question:
-    truth = entity.facts[attribute.key]
-    new_wording = held_out and generator.random() < 0.25
-    names = NameMaker(generator)
-    stems = []
-    for template in (*attribute.answers[:-1], *attribute.statements):
-        head, tail = template.split("{v}")
-        # After "a", the stem would already tell whether the value begins with a vowel.
-        if head and not head.endswith(" a "):
-            stems.append((fill(head.rstrip(), entity), tail.replace("{e}", entity.name)))
-    return Question(
-        key=key,
-        group=group,
-        held_out=held_out,
-        before=before,
-        asked=question_text(entity, attribute, generator, new_wording),
-        wordings=tuple(fill(template, entity) for template in attribute.questions[:-1]),
-        stems=tuple(stems[:2]),
-        truth=truth,
-        others=tuple(other_value(attribute, truth, names, generator) for _ in range(2)),
-        claim=Claim(entity, attribute, truth),
-        new_wording=new_wording,
-    )
-
-
-def _choice_question(key: str, choice: real_text.Choice, generator: random.Random) -> Question:
-    asked = choice_question(choice, generator)
-    return Question(
-        key=key,
-        group="true or false" if len(choice.replies) == 2 else "multiple choice",
-        held_out=zlib.crc32(choice.question.encode()) // 5 % 4 == 0,
-        before=Conversation(),
-        asked=asked,
-        wordings=(asked,),
-        stems=(("", ""),),
-        truth=choice.replies[choice.right],
-        others=(),
-        choices=choice.replies,
-    )
-
-
-def example_of(question: Question, value: str, label: str, right: bool) -> Example:
-    """The conversation in which the question gets this answer."""
-    generator = random.Random(f"example {question.key} {value}")
-    reply = value
-    if question.claim:
-        claim = Claim(question.claim.entity, question.claim.attribute, value)
-        reply = reply_text([claim], generator, question.new_wording)
-    conversation = Conversation(list(question.before.messages), list(question.before.documents))
-    conversation.add("user", question.asked).add("assistant", reply)
-    origin = "generated" if question.claim else "real"
-    origin += f", {question.group}" + (", new wording" if question.new_wording else "")
-    return Example(conversation, label, origin, right)
+def _real_question(key: str, choice: Choice) -> Question:
+    group = "true or false" if choice.true_or_false else "multiple choice"
+    conversation = Conversation().add("user", choice.asked(random.Random(f"question {key}")))
+    return Question(key, f"real: {choice.source}", group, conversation, choice=choice)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import zlib
+from typing import Literal
 
 from training.splits import Split, split_of
 
@@ -32,7 +34,13 @@ _TITLE_NOUNS = _words(
 )
 _TITLE_ADJECTIVES = _words("last quiet broken silver long hidden golden empty second white distant burning")
 
+Side = Literal["closed book"] | Split
 
+
+def side_of(word: str) -> Side:
+    """Whose a made-up word is: one in four belongs to the closed book, the others to the three splits."""
+    word = word.lower()
+    return "closed book" if zlib.crc32(f"closed book {word}".encode()) % 4 == 0 else split_of(word)
 
 
 class NameMaker:
@@ -40,12 +48,12 @@ class NameMaker:
 
     Args:
         generator: Where all randomness comes from.
-        split: The side whose words are used: no made-up word is on two sides.
+        side: The side whose words are used: no made-up word is on two sides.
     """
 
-    def __init__(self, generator: random.Random, split: Split = "train") -> None:
+    def __init__(self, generator: random.Random, side: Side = "train") -> None:
         self._random = generator
-        self._split = split
+        self._side = side
 
     def word(self) -> str:
         """A capitalised word of two or three syllables."""
@@ -54,7 +62,7 @@ class NameMaker:
             syllables = self._random.choice((2, 2, 2, 3))
             parts = [choose(_ONSETS) + choose(_VOWELS) for _ in range(syllables)]
             word = ("".join(parts) + choose(_CODAS)).capitalize()
-            if 4 <= len(word) <= 10 and split_of(word) == self._split:
+            if 4 <= len(word) <= 10 and side_of(word) == self._side:
                 return word
 
     def person(self, pronoun: str | None = None) -> str:

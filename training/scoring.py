@@ -1,13 +1,22 @@
-"""Sampling from, and scoring with, the base model, in large batches of texts of like length."""
+"""Writing with, and scoring with, the base model, in large batches of texts of like length."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-from transformers import GraniteForCausalLM
+from transformers import DynamicCache, GraniteForCausalLM
 
 _TOKENS_PER_BATCH = 65_536
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote: token ids without the end, and the log-probability that it gave to each."""
+
+    ids: list[int]
+    scores: list[float]
 
 
 def batches(lengths: Sequence[int], tokens: int = _TOKENS_PER_BATCH, most: int = 4096) -> Iterator[list[int]]:
@@ -43,34 +52,66 @@ def log_probabilities(model: GraniteForCausalLM, texts: Sequence[Sequence[int]],
 
 
 @torch.inference_mode()
-def sample(
+def write(
     model: GraniteForCausalLM,
     prompts: Sequence[Sequence[int]],
     end: int,
     limit: int,
     temperature: float = 1.0,
     seed: int = 1,
-) -> list[list[int]]:
+) -> list[Written]:
     """Continues every prompt until `end` or `limit` tokens; a temperature of 0 takes the likeliest token."""
     generator = torch.Generator(model.device).manual_seed(seed)
-    replies: list[list[int]] = [[] for _ in prompts]
+    written = [Written([], []) for _ in prompts]
     for group in batches([len(prompt) + limit for prompt in prompts]):
-        ids = padded([prompts[i] for i in group], model.device, end)
-        ids = torch.cat([ids, torch.full((len(group), limit), end, device=ids.device)], dim=1)
-        at = torch.tensor([len(prompts[i]) for i in group], device=ids.device)
-        rows = torch.arange(len(group), device=ids.device)
-        for _ in range(limit):
-            with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=model.device.type == "cuda"):
-                hidden = model.model(input_ids=ids[:, : int(at.max())], use_cache=False).last_hidden_state
-                logits = model.lm_head(hidden[rows, at - 1]).float() / model.config.logits_scaling
-            if temperature > 0:
-                choice = torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=generator)[:, 0]
-            else:
-                choice = logits.argmax(-1)
-            ids[rows, at] = choice
-            at = at + 1
-        drawn = ids.tolist()
-        for row, i in enumerate(group):
-            tail = drawn[row][len(prompts[i]) : len(prompts[i]) + limit]
-            replies[i] = tail[: tail.index(end)] if end in tail else tail
-    return replies
+        ids, scores = _write_batch(model, [prompts[i] for i in group], end, limit, temperature, generator)
+        for i, row, row_scores in zip(group, ids.tolist(), scores.tolist(), strict=True):
+            length = row.index(end) if end in row else len(row)
+            written[i] = Written(row[:length], row_scores[:length])
+    return written
+
+
+def _write_batch(
+    model: GraniteForCausalLM,
+    prompts: Sequence[Sequence[int]],
+    end: int,
+    limit: int,
+    temperature: float,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and log-probabilities, [rows, at most `limit`]; what follows a row's `end` means nothing.
+
+    Prompts are filled up on the left, so that all rows write at the same place of the cache.
+    """
+    device, width = model.device, max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[end] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    seen = (torch.arange(width, device=device)[None, :] >= width - lengths[:, None]).long()
+    places = (seen.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    chosen_ids, chosen_scores = [], []
+    ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    for _ in range(limit):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            logits = model(
+                input_ids=ids,
+                attention_mask=seen,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+        scores = torch.log_softmax(logits.float(), -1)
+        if temperature > 0:
+            shares = torch.softmax(logits.float() / temperature, -1)
+            ids = torch.multinomial(shares, 1, generator=generator)
+        else:
+            ids = scores.argmax(-1, keepdim=True)
+        chosen_ids.append(ids)
+        chosen_scores.append(scores.gather(1, ids))
+        ended |= ids[:, 0] == end
+        if bool(ended.all()):
+            break
+        seen = torch.cat([seen, torch.ones_like(ids)], dim=1)
+        places = places[:, -1:] + 1
+    return torch.cat(chosen_ids, dim=1), torch.cat(chosen_scores, dim=1)

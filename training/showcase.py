@@ -7,9 +7,9 @@ from pathlib import Path
 
 from training.base_model import load_model
 from training.chat_format import Conversation, Document, conversation_ids
-from training.scoring import sample
+from training.closed_book import closed_book
+from training.scoring import write
 from training.tokenizer import Encoder, load_tokenizer
-from training.world import closed_book
 
 _log = logging.getLogger(__name__)
 _DOCUMENTS = [
@@ -29,8 +29,8 @@ _DOCUMENTS = [
 def conversations() -> list[Conversation]:
     """Questions of every sort that the model should cope with."""
     book = closed_book()
-    famous = book.entities[max(range(len(book.entities)), key=lambda i: book.weights[i])]
-    attribute = next(iter(famous.kind.attributes.values()))
+    famous = book.entities[max(range(len(book.entities)), key=lambda i: book.mentions[i])]
+    attribute = famous.kind.attributes[famous.kind.closed_book[0]]
     museum = Conversation(documents=_DOCUMENTS)
     asked = museum.add("user", "Who designed the Lantern Museum?")
     asked = asked.add("assistant", "The Lantern Museum was designed by Clara Whitfield.")
@@ -54,6 +54,6 @@ def showcase(base: Path) -> None:
     control = encode.control
     head = [control.start_of_role, *encode("assistant"), control.end_of_role]
     prompts = [[*conversation_ids(c, encode, control)[0], *head] for c in conversations()]
-    replies = sample(model, prompts, control.end_of_text, 40, temperature=0.0)
+    replies = write(model, prompts, control.end_of_text, 40, temperature=0.0)
     for conversation, reply in zip(conversations(), replies, strict=True):
-        _log.info("%s -> %s", conversation.messages[-1].text, tokenizer.decode(reply))
+        _log.info("%s -> %s", conversation.messages[-1].text, tokenizer.decode(reply.ids))

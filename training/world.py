@@ -1,14 +1,12 @@
 """The invented world: entities with facts, and the sentences that speak of them.
 
-There are two sorts of entities. Those of the closed book are fixed: the base model reads about them in its
-training text, about some a thousand times and about others never, so that its answers about them are truly
-more or less certain. Those of documents are made afresh for every document: only reading helps.
+There are two sorts of entities. Those of the closed book (`closed_book.py`) are fixed, and the base model has to
+remember them. Those of documents are made afresh for every document: only reading helps.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,6 +37,11 @@ class Attribute:
         return texts[-1:] if held_out else texts[:-1]
 
     @property
+    def pool(self) -> Sequence[str]:
+        """All values, where there is a choice of a few; else none."""
+        return load_yaml("world.yaml")["pools"][self.value["choice"]] if "choice" in self.value else ()
+
+    @property
     def value_kind(self) -> str:
         """Values of the same kind can be mistaken for one another."""
         (form, detail), *_ = self.value.items()
@@ -47,22 +50,32 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of entity: what its names look like and which attributes it has."""
+    """A kind of entity: what its names look like and which attributes it has.
+
+    Attributes:
+        closed_book: The keys of the attributes that the closed book speaks of; none where it has no such entities.
+    """
 
     key: str
     names: tuple[str, ...]
     words: tuple[str, ...]
     attributes: dict[str, Attribute]
-    closed_book: bool = False
+    closed_book: tuple[str, ...] = ()
 
 
 @dataclass
 class Entity:
-    """Something with a name and facts."""
+    """Something with a name and facts.
+
+    Attributes:
+        pattern: Which of its kind's patterns the name was made from.
+        facts: The value of every attribute, by key.
+    """
 
     kind: Kind
     name: str
     pronoun: str
+    pattern: str
     facts: dict[str, str] = field(default_factory=dict)
 
 
@@ -88,7 +101,7 @@ def kinds() -> dict[str, Kind]:
             )
             for name, a in raw["attributes"].items()
         }
-        found[key] = Kind(key, tuple(raw["names"]), tuple(raw["words"]), attributes, raw.get("closed_book", False))
+        found[key] = Kind(key, tuple(raw["names"]), tuple(raw["words"]), attributes, tuple(raw.get("closed_book", ())))
     return found
 
 
@@ -99,7 +112,7 @@ def random_value(attribute: Attribute, names: NameMaker, generator: random.Rando
         low, high, step = spec["number"]
         return f"{generator.randrange(low, high + 1, step)}{spec.get('unit', '')}"
     if "choice" in spec:
-        return str(generator.choice(load_yaml("world.yaml")["pools"][spec["choice"]]))
+        return generator.choice(attribute.pool)
     return names.of_kind(spec["name"])
 
 
@@ -122,12 +135,17 @@ def _nearby(attribute: Attribute, value: str, generator: random.Random) -> str:
     return f"{number - distance if number > distance and generator.random() < 0.5 else number + distance}{unit}"
 
 
-def make_entity(kind: Kind, names: NameMaker, generator: random.Random) -> Entity:
-    """A new entity with a value for every attribute."""
+def named_entity(kind: Kind, names: NameMaker, generator: random.Random) -> Entity:
+    """A new entity of which nothing is known yet but its name."""
     pronoun = generator.choice(("he", "she")) if kind.key == "person" else "it"
     pattern = generator.choice(kind.names)
     name = names.person(pronoun) if pattern == "{P}" else pattern.replace("{N}", names.word())
-    entity = Entity(kind, name, pronoun)
+    return Entity(kind, name, pronoun, pattern)
+
+
+def make_entity(kind: Kind, names: NameMaker, generator: random.Random) -> Entity:
+    """A new entity with a value for every attribute."""
+    entity = named_entity(kind, names, generator)
     for attribute in kind.attributes.values():
         entity.facts[attribute.key] = random_value(attribute, names, generator)
     return entity
@@ -139,38 +157,3 @@ def fill(template: str, entity: Entity, value: str = "", name: str | None = None
         template = template.replace(" a {v}", " an {v}")
     text = template.replace("{e}", name or entity.name).replace("{v}", value).replace("{it}", entity.pronoun)
     return text[0].upper() + text[1:]
-
-
-@dataclass(frozen=True)
-class ClosedBook:
-    """The fixed entities and how often training text speaks of each."""
-
-    entities: tuple[Entity, ...]
-    weights: tuple[float, ...]
-
-    @staticmethod
-    def is_held_out(index: int) -> bool:
-        """Whether the certainty intrinsic must not train on this entity; one in five is kept back."""
-        return index % 5 == 0
-
-
-@functools.cache
-def closed_book(seed: int = 1, size: int = 2400, spread: float = 3000.0) -> ClosedBook:
-    """Makes the closed book.
-
-    Args:
-        seed: The world's seed.
-        size: How many entities there are.
-        spread: How much more often the most frequent entity is spoken of than the rarest.
-    """
-    generator = random.Random(f"closed book {seed}")
-    names = NameMaker(generator)
-    open_kinds = [kind for kind in kinds().values() if kind.closed_book]
-    entities: dict[str, Entity] = {}
-    while len(entities) < size:
-        entity = make_entity(open_kinds[len(entities) % len(open_kinds)], names, generator)
-        entities.setdefault(entity.name, entity)
-    weights = [math.exp(generator.uniform(0.0, math.log(spread))) for _ in entities]
-    # One entity in ten is never spoken of: about it, the model can do nothing but guess.
-    weights = [0.0 if generator.random() < 0.1 else weight for weight in weights]
-    return ClosedBook(tuple(entities.values()), tuple(weights))
