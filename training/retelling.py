@@ -14,8 +14,9 @@ _REPORTS = (
     "Yes, {s}",
 )
 _NEW_REPORTS = ("What I found is that {s}", "In short, {s}", "The passage tells us that {s}")
-_LOWERED = frozenset(
-    "The A An In On At It This These There They He She We For To As When If Some Many Most All By".split()
+# Words that lose their capital where they no longer begin a sentence.
+_LOWERED = re.compile(
+    r"(?:The|An?|In|On|At|It|This|These|There|They|He|She|We|For|To|As|When|If|Some|Many|Most|All|By)\b"
 )
 _TRAILING = re.compile(r", (?:which|who|where|although|though|while|but|so|because|including|such as|with) [^,]*\.$")
 _LEADING = re.compile(r"^(?:In|On|At|By|During|For|However|Also|Today|Then|Finally)\b[^,]{2,60}, ")
@@ -48,4 +49,4 @@ def _shortened(text: str, cut: re.Pattern[str]) -> str:
 
 
 def _lowered(text: str) -> str:
-    return text[0].lower() + text[1:] if text.split()[0] in _LOWERED else text
+    return text[0].lower() + text[1:] if _LOWERED.match(text) else text

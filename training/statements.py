@@ -22,7 +22,7 @@ _UNFIT = re.compile(r"[|#\[\]{}<>*_=\\]|http|www\.|\.\.")
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 _DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
 _COUNTS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundred|thousand"
-_CAPITAL = r"[A-Z][\w'’-]*[a-z]"
+_CAPITAL = r"[A-Z][\w'-]*[a-z]"
 _SITE = re.compile(
     rf"(?P<month>\b(?:{_MONTHS})\b)|(?P<day>\b(?:{_DAYS})\b)|(?P<year>\b(?:1[0-9]|20)\d\d\b)"
     rf"|(?P<number>(?<![\w.,])\d[\d,.]*\d(?![\w])|(?<![\w.,])\d(?![\w]))|(?P<count>\b(?:{_COUNTS})\b)"
@@ -31,30 +31,36 @@ _SITE = re.compile(
 # How often each sort is altered, where a sentence offers it.
 _SHARES = {"year": 4.0, "number": 4.0, "month": 4.0, "day": 4.0, "count": 3.0, "opposite": 3.0, "not": 0.8}
 _NAME_SHARE, _WORD_SHARE = 3.0, 0.5
-_OPPOSITES = dict(
-    pair
-    for line in (
-        "before after|more less|first last|north south|east west|northern southern|eastern western|increase decrease"
-        "|increased decreased|increases decreases|always never|largest smallest|large small|larger smaller|high low"
-        "|higher lower|highest lowest|early late|earlier later|older younger|oldest youngest|best worst|better worse"
-        "|above below|inside outside|begin end|begins ends|began ended|start stop|started stopped|open closed"
-        "|winter summer|spring autumn|morning evening|public private|male female|men women|mother father"
-        "|son daughter|brother sister|husband wife|king queen|north-east south-west|left right|upper lower"
-        "|legal illegal|possible impossible|common rare|often rarely|many few|most least|maximum minimum"
-        "|positive negative|strong weak|long short|longer shorter|fast slow|rich poor|hot cold|young old|new old"
-        "|allowed forbidden|required optional|accept reject|accepted rejected|include exclude|includes excludes"
-        "|won lost|win lose|buy sell|bought sold|import export|gain lose|increasing decreasing|free paid|full empty"
-    ).split("|")
-    for pair in (tuple(line.split()), tuple(line.split()[::-1]))
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+# Pairs, first by second: long lists read better as running words.
+_PAIRS = _words(
+    "before after more less first last north south east west northern southern eastern western increase decrease "
+    "increased decreased increases decreases always never largest smallest large small larger smaller high low "
+    "higher lower highest lowest early late earlier later older younger oldest youngest best worst better worse "
+    "above below inside outside begin end begins ends began ended start stop started stopped open closed "
+    "winter summer spring autumn morning evening public private male female men women mother father "
+    "son daughter brother sister husband wife king queen left right upper former latter many few most least "
+    "legal illegal possible impossible common rare often rarely maximum minimum positive negative strong weak "
+    "long short longer shorter fast slow rich poor hot cold allowed forbidden required optional accept reject "
+    "accepted rejected include exclude includes excludes won lost win lose buy sell bought sold import export "
+    "gain cost increasing decreasing free paid full empty"
 )
+_OPPOSITES = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True)) | dict(zip(_PAIRS[1::2], _PAIRS[::2], strict=True))
 _NOT_PLACE = re.compile(r"\b(is|are|was|were|can|will|could|should|must|would)( not)?\b(?! only)")
 _EVERYDAY = frozenset(
-    "this that these those with from into onto upon over under about they them their there then than when where which "
-    "while what whose whom were been being have having does doing will would shall should could might must also "
-    "only even just very much such some other others another each every both either neither your yours "
-    "ours hers him himself itself themselves because since until during between among through within without "
-    "against toward towards along across after before again further once here same cannot said like well still "
-    "though although however therefore thus perhaps more most less least many known called used made using make".split()
+    _words(
+        "this that these those with from into onto upon over under about they them their there then than when where which "
+        "while what whose whom were been being have having does doing will would shall should could might must also "
+        "only even just very much such some other others another each every both either neither your yours "
+        "ours hers him himself itself themselves because since until during between among through within without "
+        "against toward towards along across after before again further once here same cannot said like well still "
+        "though although however therefore thus perhaps more most less least many known called used made using make"
+    )
 )
 _ENDINGS = ("ing", "ed", "ly", "tion", "ment", "ness", "ity", "ies", "er", "al", "ive", "ous", "ful", "ic", "s")
 _PLAIN_SHORTEST = 5
@@ -232,12 +238,12 @@ def _altered_at(
         return Alteration(text, text[: site.start] + new + text[site.end :])
     if site.sort == "opposite":
         return Alteration(text, text[: site.start] + _OPPOSITES[old] + text[site.end :])
-    new = _another(old, site.sort, passage, data, split, generator)
-    if new is None or re.search(rf"\b{re.escape(new)}\b", text):
+    other = _another(old, site.sort, passage, data, split, generator)
+    if other is None or re.search(rf"\b{re.escape(other)}\b", text):
         return None
-    altered = text[: site.start] + new + text[site.end :]
+    altered = text[: site.start] + other + text[site.end :]
     everywhere = not site.sort.startswith("word")
-    return Alteration(text, altered, old, new) if everywhere else Alteration(text, altered)
+    return Alteration(text, altered, old, other) if everywhere else Alteration(text, altered)
 
 
 def _another(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from training.chat_format import Conversation
-from training.reading import closed_book, documents, prose, requests
+from training.reading import checking, closed_book, documents, follow_ups, prose, requests
 from training.reading.writer import Writer
 
 Phase = Literal["pretrain", "refine"]
@@ -17,8 +17,13 @@ _MIX: dict[Phase, dict[Sort, float]] = {
         closed_book.closed_book_chat: 34.0,
         closed_book.article: 18.0,
         closed_book.choice_chat: 6.0,
-        documents.document_chat: 40.0,
+        documents.document_chat: 25.0,
         documents.grounded_chat: 3.0,
+        checking.checking_chat: 12.0,
+        checking.real_checking_chat: 12.0,
+        follow_ups.answerability_chat: 5.0,
+        follow_ups.real_answerability_chat: 2.0,
+        follow_ups.rewrite_chat: 4.0,
         requests.request_chat: 14.0,
         prose.prose_page: 3.0,
     },
@@ -26,9 +31,13 @@ _MIX: dict[Phase, dict[Sort, float]] = {
         closed_book.closed_book_chat: 24.0,
         closed_book.article: 8.0,
         closed_book.choice_chat: 2.0,
-        documents.checking_chat: 50.0,
-        documents.document_chat: 12.0,
-        documents.grounded_chat: 3.0,
+        documents.document_chat: 8.0,
+        documents.grounded_chat: 5.0,
+        checking.checking_chat: 22.0,
+        checking.real_checking_chat: 28.0,
+        follow_ups.answerability_chat: 8.0,
+        follow_ups.real_answerability_chat: 3.0,
+        follow_ups.rewrite_chat: 6.0,
         requests.request_chat: 20.0,
         prose.prose_page: 0.5,
     },
