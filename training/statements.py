@@ -44,7 +44,7 @@ _PAIRS = _words(
     "higher lower highest lowest early late earlier later older younger oldest youngest best worst better worse "
     "above below inside outside begin end begins ends began ended start stop started stopped open closed "
     "winter summer spring autumn morning evening public private male female men women mother father "
-    "son daughter brother sister husband wife king queen left right upper former latter many few most least "
+    "son daughter brother sister husband wife king queen left right former latter many few most least "
     "legal illegal possible impossible common rare often rarely maximum minimum positive negative strong weak "
     "long short longer shorter fast slow rich poor hot cold allowed forbidden required optional accept reject "
     "accepted rejected include exclude includes excludes won lost win lose buy sell bought sold import export "
@@ -54,8 +54,8 @@ _OPPOSITES = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True)) | dict(zip(_PAIRS
 _NOT_PLACE = re.compile(r"\b(is|are|was|were|can|will|could|should|must|would)( not)?\b(?! only)")
 _EVERYDAY = frozenset(
     _words(
-        "this that these those with from into onto upon over under about they them their there then than when where which "
-        "while what whose whom were been being have having does doing will would shall should could might must also "
+        "this that these those with from into onto upon over under about they them their there then than when where "
+        "which while what whose whom were been being have having does doing will would shall should could might must also "
         "only even just very much such some other others another each every both either neither your yours "
         "ours hers him himself itself themselves because since until during between among through within without "
         "against toward towards along across after before again further once here same cannot said like well still "
