@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -15,6 +16,7 @@ from training.chat_format import conversation_ids
 from training.tasks.example import Example, Sources
 from training.tokenizer import CONTEXT_LENGTH, Encoder, load_tokenizer
 
+_log = logging.getLogger(__name__)
 _SHARDS = 64
 _ROOM = 64  # for the invocation and what is written after it
 
@@ -68,26 +70,14 @@ def _conversation(example: Example, encode: Encoder) -> list[int]:
     return conversation_ids(example.conversation, encode, encode.control)[0]
 
 
-def rows_of(examples: Sequence[Example], labels: Sequence[str], encode: Encoder) -> Rows:
-    """Examples as rows, all of them.
-
-    Raises:
-        ValueError: One does not fit into the context.
-    """
-    conversations = [_conversation(example, encode) for example in examples]
-    for example, ids in zip(examples, conversations, strict=True):
-        if len(ids) > CONTEXT_LENGTH - _ROOM:
-            raise ValueError(
-                f"an example ({example.origin}) has {len(ids)} tokens; at most {CONTEXT_LENGTH - _ROOM} fit, "
-                f"so measure without it: {example.conversation.messages[-1].text[:80]!r}"
-            )
-    return Rows.of(conversations, [example.label for example in examples], labels)
-
-
-def _fitting(examples: Iterable[Example], labels: Sequence[str], encode: Encoder, count: int) -> Rows:
-    pairs = ((_conversation(example, encode), example.label) for example in examples)
-    chosen = list(islice(((ids, label) for ids, label in pairs if len(ids) <= CONTEXT_LENGTH - _ROOM), count))
-    return Rows.of([ids for ids, _ in chosen], [label for _, label in chosen], labels)
+def rows_of(examples: Iterable[Example], labels: Sequence[str], encode: Encoder) -> tuple[Rows, list[Example]]:
+    """Examples as rows, and which these are: what does not fit into the context is left out."""
+    pairs = [(_conversation(example, encode), example) for example in examples]
+    fitting = [(ids, example) for ids, example in pairs if len(ids) <= CONTEXT_LENGTH - _ROOM]
+    if len(fitting) < len(pairs):
+        _log.warning("%d of %d examples do not fit into the context", len(pairs) - len(fitting), len(pairs))
+    rows = Rows.of([ids for ids, _ in fitting], [example.label for _, example in fitting], labels)
+    return rows, [example for _, example in fitting]
 
 
 def _shard(job: tuple[str, Sources, Path, int, str]) -> Rows:
@@ -96,7 +86,7 @@ def _shard(job: tuple[str, Sources, Path, int, str]) -> Rows:
     name, sources, tokenizer_folder, count, seed = job
     task = TASKS[name]
     encode = Encoder(load_tokenizer(tokenizer_folder))
-    return _fitting(task.training_examples(seed, sources), task.labels, encode, count)
+    return rows_of(islice(task.training_examples(seed, sources), count), task.labels, encode)[0]
 
 
 def start_training_rows(

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from training.fleet.adapters import Adapters
+from training.fleet.group import Group
 
 
-def save_adapter(adapters: Adapters, position: int, base_name: str, folder: Path) -> None:
+def save_adapter(group: Group, position: int, base_name: str, folder: Path) -> None:
     """Writes adapter_config.json and adapter_model.safetensors of one member.
 
     Args:
-        adapters: The group that it was trained in.
+        group: The group that it was trained in.
         position: Which of the group's members.
         base_name: What to call the base model.
         folder: Made if it is not there.
     """
-    member = adapters.members[position]
+    member, adapters = group.members[position], group.adapters
     tensors = {}
     for layer in range(len(adapters.a)):
         for name, (a, b) in adapters.matrices(position, layer).items():

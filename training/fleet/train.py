@@ -19,6 +19,7 @@ from training.fleet.member import Member
 
 _log = logging.getLogger(__name__)
 _LORAS_TOGETHER = 4  # each keeps the activations of whole texts until its gradients are known
+_DIVERGED = 100.0  # useful weights stay below 1
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,13 @@ class Schedule:
 class _AdamW:
     """AdamW over stacked parameters [layers, G, ...], with a rate and a gradient clipping for each member.
 
-    A member whose gradients are not finite sits the step out.
+    A member whose gradients are not finite sits the step out. One whose weights leave all measure has diverged: it is
+    set to zero, which is the base alone, and stays there, before its neighbours in attention get to see infinities.
     """
 
     def __init__(self, parameters: Sequence[Tensor], rates: Tensor) -> None:
         self._parameters = parameters
-        self._rates = rates
+        self._rates = rates[:, None, None]
         self._means = [torch.zeros_like(p) for p in parameters]
         self._squares = [torch.zeros_like(p) for p in parameters]
         self._steps = 0
@@ -63,7 +65,7 @@ class _AdamW:
         norms = torch.stack([g.square().sum((0, 2, 3)) for g in gradients]).sum(0).sqrt()
         finite = norms.isfinite()[:, None, None]
         clip = (1.0 / norms.clamp(min=1.0))[:, None, None]
-        moved = torch.where(finite, self._rates[:, None, None] * factor, 0.0)
+        moved = torch.where(finite, self._rates * factor, 0.0)
         correction = math.sqrt(1 - 0.98**self._steps) / (1 - 0.9**self._steps)
         for parameter, gradient, mean, square in zip(
             self._parameters, gradients, self._means, self._squares, strict=True
@@ -74,6 +76,11 @@ class _AdamW:
             parameter.mul_(1 - 0.01 * moved)
             parameter.sub_(moved * correction * mean / (square.sqrt() + 1e-8))
             parameter.grad = None
+        largest = torch.stack([p.abs().amax((0, 2, 3)) for p in self._parameters]).amax(0)[:, None, None]
+        sound = largest < _DIVERGED  # False for NaN as well
+        self._rates = torch.where(sound, self._rates, 0.0)
+        for parameter in self._parameters:
+            parameter.copy_(torch.where(sound, parameter, 0.0))
 
 
 class Fleet:
