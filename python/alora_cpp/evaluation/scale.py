@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,6 +53,26 @@ def _values(intrinsic: Intrinsic) -> Mapping[str, float]:
 
 
 def expected_label(intrinsic: Intrinsic, completion: str) -> str | None:
-    """The label that a completion stands for: it is the label, or the whole answer; None if it is neither."""
+    """The label that a completion stands for; None if it is no answer of the intrinsic.
+
+    It is the label, or the whole answer; JSON may be written in any way.
+    """
     label = intrinsic.label_of(completion)
-    return completion if label is None and completion in intrinsic.labels else label
+    if label is None and completion in intrinsic.labels:
+        return completion
+    if label is None and (content := _canonical(completion)) is not None:
+        same = (
+            label
+            for one, label in zip(intrinsic.closed, intrinsic.labels, strict=True)
+            if _canonical(one.text) == content
+        )
+        return next(same, None)
+    return label
+
+
+def _canonical(text: str) -> str | None:
+    """JSON, written in one way; None for other text."""
+    try:
+        return json.dumps(json.loads(text), sort_keys=True)
+    except (ValueError, RecursionError):
+        return None
