@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 from transformers import GraniteForCausalLM, PreTrainedTokenizerFast
 
-from training.answers import answer_in
 from training.calibration import Curve, isotonic
 from training.certainty_questions import Question, question_keys, question_of
 from training.chat_format import conversation_ids
@@ -30,6 +29,7 @@ from training.scoring import Written, log_probabilities, write
 from training.splits import Split
 from training.tasks.example import Sources
 from training.tokenizer import Encoder
+from training.told_values import told_value
 
 _log = logging.getLogger(__name__)
 _LONGEST_REPLY = 40
@@ -83,7 +83,7 @@ class _Examiner:
         assert question.claim is not None
         pieces = [str(self._tokenizer.decode([token], skip_special_tokens=True)) for token in written.ids]
         reply = "".join(pieces)
-        found = answer_in(reply, question.claim.entity, question.claim.attribute)
+        found = told_value(reply, question.claim.attribute)
         if found is None:  # what gives no answer is not right, however likely it was
             return _Answer(question, reply, f"no answer, {question.origin}", False, math.exp(sum(written.scores)))
         score, start = 0.0, 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.chat_format import Conversation
-from training.closed_book import closed_book, positions, stranger
+from training.closed_book import closed_book, positions, remembered, stranger
 from training.reading.closed_book import closed_book_turn, familiar
 from training.reading.requests import opening
 from training.reading.writer import Writer
@@ -21,11 +21,11 @@ from training.world import Entity
 
 # How many questions of each sort are asked of each split, before real ones, of which all are.
 # In shares: 45 % of closed-book entities, 30 % of strangers to the closed book, 25 % of documents.
-_GENERATED = {"train": 30_000, "validation": 1800, "test": 1800}
+_GENERATED = {"train": 30_000, "validation": 800, "test": 1200}
 _SHARES = {"book": 0.45, "stranger": 0.3, "scene": 0.25}
 # Entities that are spoken of often are also asked about often: this is the share of the others.
 _SELDOM_SHARE = 0.2
-_REAL = {"train": 6000, "validation": 600, "test": 700}
+_REAL = {"train": 6000, "validation": 300, "test": 500}
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _book_question(key: str, sort: str, writer: Writer) -> Question:
 def _entity(writer: Writer) -> Entity:
     book, own = closed_book(), positions(writer.split)
     often = writer.random.random() >= _SELDOM_SHARE
-    return book.entities[writer.random.choice([i for i in own if (book.mentions[i] > 1.0) == often])]
+    return book.entities[writer.random.choice([i for i in own if (remembered(book.mentions[i]) > 0.98) == often])]
 
 
 def _new_wording(writer: Writer) -> bool:

@@ -19,7 +19,7 @@ from training.world import Attribute, Entity, Kind, kinds, named_entity, random_
 
 # How many entities there are, and how often they are spoken of: from, to, in mentions of a thousand of all the closed
 # book's. Measured on an earlier base model: at 0.1 in a thousand it knew half of the facts, at 0.8 nearly all.
-_TIERS = {"often": (600, 1.2, 2.0), "at times": (240, 0.03, 0.6), "hardly ever": (160, 0.002, 0.01)}
+_TIERS = {"often": (800, 0.9, 1.5), "at times": (240, 0.03, 0.5), "hardly ever": (160, 0.002, 0.01)}
 # At so many in a thousand, an entity's fact is as likely remembered as not.
 _HALF_KNOWN = 0.1
 

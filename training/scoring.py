@@ -9,6 +9,8 @@ import torch
 from transformers import DynamicCache, GraniteForCausalLM
 
 _TOKENS_PER_BATCH = 65_536
+# Writing goes token by token, so on an accelerator only many rows at once keep it busy.
+_WRITTEN_PER_BATCH = {"cuda": 524_288}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def write(
     """Continues every prompt until `end` or `limit` tokens; a temperature of 0 takes the likeliest token."""
     generator = torch.Generator(model.device).manual_seed(seed)
     written = [Written([], []) for _ in prompts]
-    for group in batches([len(prompt) + limit for prompt in prompts]):
+    tokens = _WRITTEN_PER_BATCH.get(model.device.type, _TOKENS_PER_BATCH)
+    for group in batches([len(prompt) + limit for prompt in prompts], tokens):
         ids, scores = _write_batch(model, [prompts[i] for i in group], end, limit, temperature, generator)
         for i, row, row_scores in zip(group, ids.tolist(), scores.tolist(), strict=True):
             length = row.index(end) if end in row else len(row)
