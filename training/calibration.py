@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Steps of a curve rest on so many answers at least: a share of fewer says little.
-_LEAST_ANSWERS = 60
+_LEAST_ANSWERS = 100
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@
    drawn.
 2. Its confidence in a reply is the probability that it gave to the tokens of the value, in that very reply.
 3. Confidence is not correctness. Isotonic regression, on questions of the training side, maps the one to the other:
-   among all answers of like confidence, what share is right? That share, in tenths, is the label. Every sort of
-   question has its own curve (of the closed book, every attribute): how much less than even a guess is worth differs
-   between them by nature, and a temperature, having a single number to turn, cannot bend for both ends.
+   among all answers of like confidence, what share is right? That share, in tenths, is the label. Each sort of question
+   has a curve of its own (in the closed book, by how often the best guess is right). A temperature would be one number
+   a sort; but a base model that remembers some facts and guesses at others is about right for both and wrong for what
+   lies between, which takes a curve to mend.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.chat_format import Conversation
-from training.closed_book import closed_book, positions, remembered, stranger
+from training.closed_book import best_chance, closed_book, positions, remembered, stranger
 from training.reading.closed_book import closed_book_turn, familiar
 from training.reading.requests import opening
 from training.reading.writer import Writer
@@ -98,8 +98,9 @@ def _book_question(key: str, sort: str, writer: Writer) -> Question:
     conversation = _before(writer).add("user", question_text(entity, attribute, generator, new))
     claim = Claim(entity, attribute, entity.facts[attribute.key])
     origin = "generated, closed book" + (", new wording" if new else "")
-    # What a guess is worth depends on the attribute, so each has its own calibration.
-    return Question(key, origin, f"{entity.kind.key} {attribute.key}", conversation, claim)
+    # A guess is worth more of some attributes than of others, so these are calibrated apart.
+    group = f"closed book, guessed right {best_chance(attribute):.1f}"
+    return Question(key, origin, group, conversation, claim)
 
 
 def _entity(writer: Writer) -> Entity:

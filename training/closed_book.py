@@ -106,18 +106,31 @@ def likely_value(entity: Entity, attribute: Attribute, names: NameMaker, generat
     return generator.choice([value for value in attribute.pool if value != usual])
 
 
+def best_chance(attribute: Attribute) -> float:
+    """How often the best guess is right."""
+    if attribute.pool:
+        share: float = attribute.value.get("usual", 1.0 / len(attribute.pool))
+        return share
+    return _number_chance(attribute)
+
+
+def _number_chance(attribute: Attribute) -> float:
+    """The chance of a value that has no pool: one of a range of numbers, or a name, which nobody guesses."""
+    if "number" not in attribute.value:
+        return 0.0
+    low, high, step = attribute.value["number"]
+    return 1.0 / len(range(low, high + 1, step))
+
+
 def chance(entity: Entity, attribute: Attribute, value: str) -> float:
     """The probability of a value to one who knows nothing but the entity's name."""
     if attribute.pool:
         usual = usual_value(entity, attribute)
         if usual is None:
-            return 1.0 / len(attribute.pool)
-        share: float = attribute.value["usual"]
-        return share if value == usual else (1.0 - share) / (len(attribute.pool) - 1)
-    if "number" in attribute.value:
-        low, high, step = attribute.value["number"]
-        return 1.0 / len(range(low, high + 1, step))
-    return 0.0
+            return best_chance(attribute)
+        best = best_chance(attribute)
+        return best if value == usual else (1.0 - best) / (len(attribute.pool) - 1)
+    return _number_chance(attribute)
 
 
 def remembered(mentions: float) -> float:
