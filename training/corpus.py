@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.chat_format import conversation_ids
-from training.reading.mix import Phase, text
+from training.reading.mix import Mix, Phase
 from training.reading.writer import Writer
 from training.tokenizer import Encoder, load_tokenizer
 
@@ -23,8 +23,9 @@ Weights = npt.NDArray[np.uint8]
 def sample_texts(data: Path | None, count: int, seed: int) -> Iterator[str]:
     """Texts of both phases, as the tokenizer is trained on them."""
     writer = Writer(random.Random(f"tokenizer {seed}"), data)
+    mixes = [Mix(writer, "pretrain"), Mix(writer, "refine")]
     for position in range(count):
-        written = text(writer, "pretrain" if position % 3 else "refine")
+        written = mixes[position % 3 == 0].text()
         if isinstance(written, str):
             yield written
         else:
@@ -81,11 +82,11 @@ class Corpus:
 
 def _write_shard(corpus: Corpus, shard: int, windows: int) -> tuple[Ids, Weights]:
     encode = Encoder(load_tokenizer(corpus.tokenizer))
-    writer = Writer(random.Random(f"corpus {corpus.seed} {corpus.phase} {shard}"), corpus.data)
+    mix = Mix(Writer(random.Random(f"corpus {corpus.seed} {corpus.phase} {shard}"), corpus.data), corpus.phase)
 
     def texts() -> Iterator[tuple[list[int], list[int]]]:
         while True:
-            written = text(writer, corpus.phase)
+            written = mix.text()
             if isinstance(written, str):
                 ids = [*encode(written), encode.control.end_of_text]
                 yield ids, [1] * len(ids)

@@ -10,45 +10,70 @@ from training.reading import checking, closed_book, documents, follow_ups, prose
 from training.reading.writer import Writer
 
 Phase = Literal["pretrain", "refine"]
-Sort = Callable[[Writer], Conversation | str | None]
+Text = Conversation | str
+# Sorts that need real data write None where there is none.
+Sort = Callable[[Writer], Text | None]
 
-_MIX: dict[Phase, dict[Sort, float]] = {
+# Percent of all that is read. The second phase judges more than it tells.
+_SHARES: dict[Phase, dict[Sort, float]] = {
     "pretrain": {
-        closed_book.closed_book_chat: 34.0,
-        closed_book.article: 18.0,
-        closed_book.choice_chat: 6.0,
-        documents.document_chat: 25.0,
+        closed_book.closed_book_chat: 20.0,
+        closed_book.article: 8.0,
+        closed_book.certainty_chat: 2.0,
+        closed_book.choice_chat: 1.5,
+        documents.document_chat: 13.0,
         documents.grounded_chat: 3.0,
-        checking.checking_chat: 12.0,
-        checking.real_checking_chat: 12.0,
-        follow_ups.answerability_chat: 5.0,
-        follow_ups.real_answerability_chat: 2.0,
-        follow_ups.rewrite_chat: 4.0,
-        requests.request_chat: 14.0,
-        prose.prose_page: 3.0,
+        checking.checking_chat: 10.0,
+        checking.real_checking_chat: 13.0,
+        follow_ups.answerability_chat: 4.0,
+        follow_ups.real_answerability_chat: 2.5,
+        follow_ups.rewrite_chat: 3.0,
+        requests.request_chat: 10.0,
+        requests.judged_chat: 6.0,
+        prose.prose_page: 4.0,
     },
     "refine": {
-        closed_book.closed_book_chat: 24.0,
-        closed_book.article: 8.0,
-        closed_book.choice_chat: 2.0,
-        documents.document_chat: 8.0,
-        documents.grounded_chat: 5.0,
-        checking.checking_chat: 22.0,
-        checking.real_checking_chat: 28.0,
-        follow_ups.answerability_chat: 8.0,
-        follow_ups.real_answerability_chat: 3.0,
-        follow_ups.rewrite_chat: 6.0,
-        requests.request_chat: 20.0,
+        closed_book.closed_book_chat: 15.0,
+        closed_book.article: 3.0,
+        closed_book.certainty_chat: 11.0,
+        closed_book.choice_chat: 1.0,
+        documents.document_chat: 5.0,
+        documents.grounded_chat: 4.0,
+        checking.checking_chat: 15.0,
+        checking.real_checking_chat: 20.0,
+        follow_ups.answerability_chat: 5.0,
+        follow_ups.real_answerability_chat: 2.5,
+        follow_ups.rewrite_chat: 3.5,
+        requests.request_chat: 5.0,
+        requests.judged_chat: 9.5,
         prose.prose_page: 0.5,
     },
 }
+_USUAL_LENGTH = 1000.0
 
 
-def text(writer: Writer, phase: Phase) -> Conversation | str:
-    """The next text of a phase; sorts that need real data give None where there is none, and another is written."""
-    sorts = _MIX[phase]
-    while True:
-        (sort,) = writer.random.choices(list(sorts), list(sorts.values()))
-        written = sort(writer)
-        if written is not None:
+class Mix:
+    """Writes the texts of a phase, so that each sort gets its share of what is read, long or short."""
+
+    def __init__(self, writer: Writer, phase: Phase) -> None:
+        self._writer = writer
+        self._shares = dict(_SHARES[phase])
+        self._characters = dict.fromkeys(self._shares, _USUAL_LENGTH)
+        self._texts = dict.fromkeys(self._shares, 1)
+
+    def text(self) -> Text:
+        """The next text."""
+        while True:
+            rates = [share * self._texts[sort] / self._characters[sort] for sort, share in self._shares.items()]
+            (sort,) = self._writer.random.choices(list(self._shares), rates)
+            written = sort(self._writer)
+            if written is None:
+                del self._shares[sort]
+                continue
+            self._texts[sort] += 1
+            self._characters[sort] += _length(written)
             return written
+
+
+def _length(text: Text) -> int:
+    return len(text) if isinstance(text, str) else sum(len(turn.text) + 5 for turn in text.turns())
