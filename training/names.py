@@ -28,6 +28,7 @@ _FIRST_NAMES = {
         "Sara Tanja Vera Anna Britta Carla Elena Greta Helen Ida Lena Marta Nina Ruth Sofia"
     ),
 }
+COMPANY_WORDS = ("Works", "Industries", "Brothers", "Limited")
 _TITLE_NOUNS = _words(
     "garden river winter letter mirror stranger window island lantern orchard silence harvest road clock "
     "storm bridge daughter voyage shadow kingdom market summer forest secret"
@@ -80,7 +81,7 @@ class NameMaker:
 
     def company(self) -> str:
         """A company."""
-        return f"{self.word()} {self._random.choice(('Works', 'Industries', 'Brothers', 'Limited'))}"
+        return f"{self.word()} {self._random.choice(COMPANY_WORDS)}"
 
     def title(self) -> str:
         """The title of a book."""

@@ -163,7 +163,7 @@ def _question_key(text: str) -> str:
 def _clapnq(data: Path) -> Iterator[_Item]:
     for answerable, name in ((True, "answerable"), (False, "unanswerable")):
         for row in _lines(data / f"clapnq/annotated_data/dev/clapnq_dev_{name}.jsonl"):
-            documents = tuple(Document(p["title"], _cut(tidy(p["text"]), _ROOM)) for p in row["passages"])
+            documents = tuple(Document(tidy(p["title"]), _cut(tidy(p["text"]), _ROOM)) for p in row["passages"])
             reply = tidy(row["output"][0]["answer"])
             kept = reply if answerable and _is_supported(reply, documents) else None
             question = RealQuestion("clapnq", documents, (Message("user", row["input"]),), answerable, kept)
@@ -185,7 +185,7 @@ def _mt_rag_human(data: Path) -> Iterator[_Item]:
 
 
 def _mt_rag_task(row: dict[str, Any], answerability: list[str], contexts: list[dict[str, Any]]) -> Iterator[_Item]:
-    pages = [Document(c.get("title") or "", _cut(_body(c), _ROOM)) for c in contexts]
+    pages = [Document(tidy(c.get("title") or ""), _cut(_body(c), _ROOM)) for c in contexts]
     turns = row["input"]
     conversation = f"conversation {row['task_id'].split('<')[0]}"
     keys = (conversation, _question_key(turns[0]["text"]), *(_document_key(d.title, d.text) for d in pages))
@@ -218,7 +218,7 @@ def _doc2dial(data: Path) -> Iterator[_Item]:
     csv.field_size_limit(2**30)
     with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as raw:
         for row in csv.DictReader(io.TextIOWrapper(raw, "utf-8")):
-            title, context = row["title"].split("#")[0], row["context"]
+            title, context = tidy(row["title"].split("#")[0]), row["context"]
             keys = (_document_key(title, ""),)
             answers = ast.literal_eval(row["answers"])
             start = max(0, int(answers["answer_start"][0]) - _WINDOW // 3)

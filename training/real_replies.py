@@ -9,9 +9,12 @@ from training.reading.checking import tell_prompt
 from training.reading.requests import opening
 from training.reading.writer import Writer
 from training.real_documents import RealQuestion
-from training.retelling import retold
+from training.retelling import beside, gap_question, retold
 from training.scene_replies import Judged, replied
 from training.statements import Passage, alteration, read_passage, read_passages, read_sentence, stranger
+
+_GAP_SHARE = 0.15
+_BESIDE_SHARE = 0.15
 
 
 def altered_sentence(writer: Writer, page: Passage, new_wording: bool = False) -> list[Judged]:
@@ -23,10 +26,17 @@ def altered_sentence(writer: Writer, page: Passage, new_wording: bool = False) -
     documents = _documents(writer, page)
     changed = change.in_documents(documents)
     shown = "\n".join(document.text for document in documents)
-    if change.altered in shown or change.sentence in "\n".join(document.text for document in changed):
+    said_changed = "\n".join(document.text for document in changed)
+    if change.altered in shown or change.sentence in said_changed:
         return []  # the same is said in two ways, or too often
+    if change.is_fact and writer.random.random() < _GAP_SHARE:
+        question = gap_question(change.with_gap("____"), writer.random, new_wording)
+        return _two_by_two(writer, documents, changed, (change.old, change.new), question)
     versions = retold((change.sentence, change.altered), writer.random.getrandbits(32), new_wording)
-    return _two_by_two(writer, documents, changed, versions, new_wording)
+    other = writer.random.choice(page.sentences)
+    if other != sentence and writer.random.random() < _BESIDE_SHARE and other.text in said_changed:
+        versions = beside(versions, other.text, writer.random)
+    return _two_by_two(writer, documents, changed, versions, _question(writer, documents, changed, new_wording))
 
 
 def strangers_sentence(writer: Writer, page: Passage, new_wording: bool = False) -> list[Judged]:
@@ -38,7 +48,9 @@ def strangers_sentence(writer: Writer, page: Passage, new_wording: bool = False)
         return []
     versions = (writer.random.choice(page.sentences).text, foreign)
     own, wrong = retold(versions, writer.random.getrandbits(32), new_wording)
-    conversation = _asked(writer, documents, new_wording)
+    conversation = opening(writer)
+    conversation.documents = documents
+    conversation.add("user", tell_prompt(documents, writer.random, new_wording))
     return [(replied(conversation, own), True), (replied(conversation, wrong), False)]
 
 
@@ -52,7 +64,7 @@ def altered_reply(writer: Writer, item: RealQuestion) -> list[Judged]:
     conversation = Conversation(list(item.messages), list(item.documents))
     judged = [(replied(conversation, reply), True), (replied(conversation, change.altered), False)]
     changed = Conversation(conversation.messages, change.in_documents(item.documents))
-    if change.old and changed.documents != conversation.documents:
+    if change.is_fact and changed.documents != conversation.documents:
         judged += [(replied(changed, change.altered), True), (replied(changed, reply), False)]
     return _either_half(writer, judged)
 
@@ -68,13 +80,12 @@ def strangers_reply(writer: Writer, item: RealQuestion, items: Sequence[RealQues
 
 
 def _two_by_two(
-    writer: Writer, documents: list[Document], changed: list[Document], versions: Sequence[str], new_wording: bool
+    writer: Writer, documents: list[Document], changed: list[Document], versions: Sequence[str], question: str
 ) -> list[Judged]:
     own, altered = versions
-    conversation = _asked(writer, documents, new_wording)
-    other = Conversation(list(conversation.messages), changed)
-    if any(own_d.title != new_d.title for own_d, new_d in zip(documents, changed, strict=True)):
-        other = _asked(writer, changed, new_wording)
+    conversation = opening(writer).add("user", question)
+    conversation.documents = documents
+    other = Conversation(conversation.messages, changed)
     judged = [(replied(conversation, own), True), (replied(conversation, altered), False)]
     judged += [(replied(other, altered), True), (replied(other, own), False)]
     return _either_half(writer, judged)
@@ -95,8 +106,7 @@ def _documents(writer: Writer, page: Passage) -> list[Document]:
     return documents
 
 
-def _asked(writer: Writer, documents: list[Document], new_wording: bool) -> Conversation:
-    """Someone asks what the documents say."""
-    conversation = opening(writer)
-    conversation.documents = list(documents)
-    return conversation.add("user", tell_prompt(writer.random, conversation, new_wording))
+def _question(writer: Writer, documents: list[Document], changed: list[Document], new_wording: bool) -> str:
+    """A question for what the documents say, by a title only where it does not change with them."""
+    kept = [old for old, new in zip(documents, changed, strict=True) if old.title == new.title]
+    return tell_prompt(kept, writer.random, new_wording)

@@ -14,6 +14,8 @@ _REPORTS = (
     "Yes, {s}",
 )
 _NEW_REPORTS = ("What I found is that {s}", "In short, {s}", "The passage tells us that {s}")
+_GAPS = ("Fill the gap: {s}", "What belongs in the gap? {s}", "What is missing here? {s}")
+_NEW_GAPS = ("Complete this with words from the text: {s}",)
 # Words that lose their capital where they no longer begin a sentence.
 _LOWERED = re.compile(
     r"(?:The|An?|In|On|At|It|This|These|There|They|He|She|We|For|To|As|When|If|Some|Many|Most|All|By)\b"
@@ -41,6 +43,17 @@ def retold(texts: tuple[str, ...], style: int, new_wording: bool = False) -> tup
         return texts
     report = generator.choice(_NEW_REPORTS if new_wording else _REPORTS)
     return tuple(report.replace("{s}", _lowered(text)) for text in texts)
+
+
+def gap_question(sentence: str, generator: random.Random, new_wording: bool = False) -> str:
+    """How a user asks for the words that a sentence lacks."""
+    return generator.choice(_NEW_GAPS if new_wording else _GAPS).replace("{s}", sentence)
+
+
+def beside(texts: tuple[str, ...], other: str, generator: random.Random) -> tuple[str, ...]:
+    """The versions with another sentence before or after them."""
+    first = generator.random() < 0.5
+    return tuple(f"{other} {text}" if first else f"{text} {other}" for text in texts)
 
 
 def _shortened(text: str, cut: re.Pattern[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from training.chat_format import Conversation
 from training.reading.requests import opening
 from training.reading.writer import Writer
-from training.scenes import Scene, make_scene, near_name, reply_text, true_claim
+from training.scenes import Scene, make_scene, near_name, pronoun_in, reply_text, true_claim
 from training.world import Attribute, Entity, fill, make_entity
 
 _AND_THIS = ("And the {n}?", "What about the {n}?", "and the {n}", "And {its} {n}?", "What is {its} {n}?", "{n}?")
@@ -38,7 +38,7 @@ def follow_up(writer: Writer, new_wording: bool = False) -> tuple[Conversation, 
     while rest[1:] and writer.random.random() < 0.3:
         asked = rest.pop()
         question = writer.random.choice(asked.wordings("questions", False))
-        conversation.add("user", fill(question, entity, name=entity.pronoun))
+        conversation.add("user", fill(question, entity, name=pronoun_in(question, entity)))
         _answer(writer, conversation, scene, index, asked)
     roll = writer.random.random()
     if roll < 0.5:
@@ -61,7 +61,8 @@ def question_of(template: str, entity: Entity, writer: Writer) -> str:
 
 
 def _answer(writer: Writer, conversation: Conversation, scene: Scene, index: int, attribute: Attribute) -> None:
-    conversation.add("assistant", reply_text([true_claim(scene, index, attribute.key)], writer.random))
+    # The documents need not state it: such a reply is to be read, not to be learned.
+    conversation.add("assistant", reply_text([true_claim(scene, index, attribute.key)], writer.random), weight=0)
 
 
 def _pronoun(
@@ -69,7 +70,7 @@ def _pronoun(
 ) -> tuple[Conversation, str]:
     """The entity is called by a pronoun or by what it is."""
     template = writer.random.choice(attribute.wordings("questions", new_wording))
-    stand_in = entity.pronoun if writer.random.random() < 0.7 else f"the {entity.kind.words[0]}"
+    stand_in = pronoun_in(template, entity) if writer.random.random() < 0.7 else f"the {entity.kind.words[0]}"
     short, full = fill(template, entity, name=stand_in), fill(template, entity)
     if writer.random.random() < 0.3 and not new_wording:
         short = f"And {short[0].lower()}{short[1:]}"

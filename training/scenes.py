@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from training.chat_format import Document
-from training.names import NameMaker
+from training.names import COMPANY_WORDS, NameMaker
 from training.world import (
     Attribute,
     Entity,
@@ -35,6 +37,10 @@ _GENERIC_STATEMENTS = (
 # A question for the first attribute can be answered, more or less, from the second: it is not asked as unanswered.
 _NEARLY_SAID = {"region": "river", "closed": "opening", "month": "since", "street": "town"}
 _NOTHING_THERE = "-"
+# Made-up names of these sorts can be nearly right; a title is made of common words.
+_NEAR_NAMED = ("person", "town", "river", "company")
+_OBJECT_PRONOUNS = {"he": "him", "she": "her", "it": "it"}
+_AFTER_PREPOSITION = re.compile(r"\b(?:of|to|for|from|by|with|at|in|on|about|called|call) \{e\}")
 
 Layout = Literal["prose", "list", "table"]
 
@@ -178,13 +184,25 @@ def _like(entities: list[Entity], names: NameMaker, generator: random.Random) ->
 
 
 def near_name(name: str, names: NameMaker, generator: random.Random) -> str:
-    """Another name that shares words with this one, or, where there is but one word, letters."""
+    """Another name that shares all but one word with this one, or, where there is but one word, letters."""
     words = name.split()
-    places = [i for i, word in enumerate(words) if word[0].isupper()]
-    place = places[-1] if len(words) < 3 else generator.choice(places)
-    fresh = names.word()
-    words[place] = words[place][:3] + fresh[2:].lower() if len(places) == 1 and len(words[place]) > 5 else fresh
-    return " ".join(words) if " ".join(words) != name else near_name(name, names, generator)
+    made_up = [i for i, word in enumerate(words) if word[0].isupper() and word not in _common_name_words()]
+    place = generator.choice(made_up or [len(words) - 1])
+    if len(made_up) > 1 and place == made_up[0]:  # only people have two names
+        words[place] = names.person().split()[0]
+    elif len(words) == 1 and len(name) > 5:
+        words[place] = words[place][:3] + names.word()[2:].lower()
+    else:
+        words[place] = names.word()
+    near = " ".join(words)
+    return near if near != name else near_name(name, names, generator)
+
+
+@functools.cache
+def _common_name_words() -> frozenset[str]:
+    """The words of names that say what sort of thing is named."""
+    patterns = (pattern for kind in kinds().values() for pattern in kind.names)
+    return frozenset(word for pattern in patterns for word in pattern.split()) | set(COMPANY_WORDS)
 
 
 def _add_table(scene: Scene, kind_key: str, names: NameMaker, generator: random.Random) -> None:
@@ -234,7 +252,7 @@ def false_claim(scene: Scene, claim: Claim, names: NameMaker, generator: random.
     elsewhere = [value for value in elsewhere if value != claim.value]
     if elsewhere and generator.random() < 0.5:
         return Claim(claim.entity, claim.attribute, generator.choice(elsewhere))
-    if "name" in claim.attribute.value and generator.random() < 0.3:
+    if claim.attribute.value.get("name") in _NEAR_NAMED and generator.random() < 0.3:
         return Claim(claim.entity, claim.attribute, near_name(claim.value, names, generator))
     value = other_value(claim.attribute, claim.value, names, generator)
     return Claim(claim.entity, claim.attribute, value)
@@ -262,13 +280,18 @@ def question_text(
 ) -> str:
     """A question for an attribute, now and then typed carelessly."""
     template = generator.choice(attribute.wordings("questions", held_out))
-    text = fill(template, entity, name=entity.pronoun if pronoun else None)
+    text = fill(template, entity, name=pronoun_in(template, entity) if pronoun else None)
     if generator.random() < 0.1:
         text = text.lower().rstrip("?")
     elif generator.random() < 0.08:
         start = generator.choice(("Can you tell me: ", "Please tell me. ", "I have a question. ", "Hello! "))
         text = start + text
     return text
+
+
+def pronoun_in(template: str, entity: Entity) -> str:
+    """The pronoun that stands for the entity in a question: "it", "she" or, after a preposition, "her"."""
+    return _OBJECT_PRONOUNS[entity.pronoun] if _AFTER_PREPOSITION.search(template) else entity.pronoun
 
 
 def claim_text(claim: Claim, generator: random.Random, held_out: bool) -> str:

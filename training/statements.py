@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.chat_format import Document
+from training.names import NameMaker
 from training.real_documents import passages
 from training.splits import Split
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]?\s+(?=[\"'(]?[A-Z0-9])")
 _UNFIT = re.compile(r"[|#\[\]{}<>*_=\\]|http|www\.|\.\.")
+_WORD = re.compile(r"[A-Z][\w'-]*")
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 _DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
 _COUNTS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundred|thousand"
@@ -54,12 +56,13 @@ _OPPOSITES = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True)) | dict(zip(_PAIRS
 _NOT_PLACE = re.compile(r"\b(is|are|was|were|can|will|could|should|must|would)( not)?\b(?! only)")
 _EVERYDAY = frozenset(
     _words(
-        "this that these those with from into onto upon over under about they them their there then than when where "
-        "which while what whose whom were been being have having does doing will would shall should could might must also "
-        "only even just very much such some other others another each every both either neither your yours "
-        "ours hers him himself itself themselves because since until during between among through within without "
-        "against toward towards along across after before again further once here same cannot said like well still "
-        "though although however therefore thus perhaps more most less least many known called used made using make"
+        "this that these those with from into onto upon over under about they them their there then than when "
+        "where which while what whose whom were been being have having does doing will would shall should "
+        "could might must also only even just very much such some other others another each every both either "
+        "neither your yours ours hers him himself itself themselves because since until during between among "
+        "through within without against toward towards along across after before again further once here same "
+        "cannot said like well still though although however therefore thus perhaps more most less least many "
+        "known called used made using make"
     )
 )
 _ENDINGS = ("ing", "ed", "ly", "tion", "ment", "ness", "ity", "ies", "er", "al", "ive", "ous", "ful", "ic", "s")
@@ -99,20 +102,37 @@ class Alteration:
 
     Attributes:
         sentence: The sentence as its passage has it.
-        altered: The same, saying something else.
-        old: What is exchanged wherever the documents have it, or nothing where only this sentence changes.
-        new: What takes its place.
+        site: Where in the sentence the words stand.
+        new: What takes their place.
     """
 
     sentence: str
-    altered: str
-    old: str = ""
-    new: str = ""
+    site: Site
+    new: str
+
+    @property
+    def old(self) -> str:
+        """The words that are exchanged."""
+        return self.sentence[self.site.start : self.site.end]
+
+    @property
+    def altered(self) -> str:
+        """The sentence with the exchange made."""
+        return self.with_gap(self.new)
+
+    def with_gap(self, filled: str) -> str:
+        """The sentence with something else in the words' place."""
+        return self.sentence[: self.site.start] + filled + self.sentence[self.site.end :]
+
+    @property
+    def is_fact(self) -> bool:
+        """Whether a name or a figure changes: then it changes wherever documents have it."""
+        return self.site.sort.split(" ")[0] not in ("word", "opposite", "not")
 
     def in_text(self, text: str) -> str:
         """A document's text with the exchange made."""
         text = text.replace(self.sentence, self.altered)
-        return re.sub(rf"\b{re.escape(self.old)}\b", lambda _: self.new, text) if self.old else text
+        return re.sub(rf"\b{re.escape(self.old)}\b", lambda _: self.new, text) if self.is_fact else text
 
     def in_documents(self, documents: Sequence[Document]) -> list[Document]:
         """The documents with the exchange made."""
@@ -135,6 +155,17 @@ def read_passage(document: Document, source: str) -> Passage:
         for site in sentence.sites:
             words.setdefault(site.sort, {})[sentence.text[site.start : site.end]] = None
     return Passage(document, source, sentences, {sort: tuple(texts) for sort, texts in words.items()})
+
+
+def disguised(page: Passage, names: NameMaker) -> Passage:
+    """The page with made-up words for the words of its names, so that only reading tells what it says."""
+    found = {word for sort, texts in page.words.items() if sort.startswith("name") for t in texts for word in t.split()}
+    made_up = {word: names.word() for word in sorted(found) if word[0].isupper()}
+
+    def text(original: str) -> str:
+        return _WORD.sub(lambda match: made_up.get(match[0], match[0]), original)
+
+    return read_passage(Document(text(page.document.title), text(page.document.text)), page.source)
 
 
 def _is_fit(text: str) -> bool:
@@ -234,16 +265,13 @@ def _altered_at(
 ) -> Alteration | None:
     old = text[site.start : site.end]
     if site.sort == "not":
-        new = old.removesuffix(" not") if old.endswith(" not") else f"{old} not"
-        return Alteration(text, text[: site.start] + new + text[site.end :])
+        return Alteration(text, site, old.removesuffix(" not") if old.endswith(" not") else f"{old} not")
     if site.sort == "opposite":
-        return Alteration(text, text[: site.start] + _OPPOSITES[old] + text[site.end :])
+        return Alteration(text, site, _OPPOSITES[old])
     other = _another(old, site.sort, passage, data, split, generator)
     if other is None or re.search(rf"\b{re.escape(other)}\b", text):
         return None
-    altered = text[: site.start] + other + text[site.end :]
-    everywhere = not site.sort.startswith("word")
-    return Alteration(text, altered, old, other) if everywhere else Alteration(text, altered)
+    return Alteration(text, site, other)
 
 
 def _another(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from training.chat_format import Conversation
+from training.chat_format import Conversation, Document
 from training.reading.requests import aside_turn, opening
 from training.reading.writer import Writer
-from training.retelling import retold
+from training.retelling import beside, gap_question, retold
 from training.scenes import (
     NOT_STATED,
     claim_text,
@@ -24,7 +24,7 @@ from training.scenes import (
     true_claim,
     unstated_claim,
 )
-from training.statements import Passage, alteration, read_passages, stranger
+from training.statements import Alteration, Passage, alteration, disguised, read_passages, stranger
 
 _VERIFY = (
     "Is that supported by the documents?",
@@ -64,6 +64,8 @@ _NEW_TELL = ("Is there anything in the text that I should remember?", "Sum up on
 # A verdict is a word or two among hundreds: without extra weight, no model this small bothers to get it right.
 _VERDICT_WEIGHT = 10
 _REACTION_WEIGHT = 5
+# Real pages are few: with other names they are others, and cannot be known by heart.
+_DISGUISED_SHARE = 0.3
 
 
 def checking_chat(writer: Writer) -> Conversation:
@@ -108,52 +110,60 @@ def real_checking_chat(writer: Writer) -> Conversation | None:
 def _checked_page(writer: Writer, pages: Sequence[Passage]) -> Conversation:
     """A page and its checks; none where every alteration was in the way of another."""
     page = writer.random.choice(pages)
+    if writer.random.random() < _DISGUISED_SHARE:
+        page = disguised(page, writer.names)
     documents = [page.document]
     if writer.random.random() < 0.2:
         documents.insert(writer.random.randrange(2), writer.random.choice(pages).document)
-    pairs = []
+    changes = []
     for sentence in writer.random.sample(page.sentences, min(len(page.sentences), writer.random.randint(3, 8))):
         change = alteration(sentence, page, writer.data, writer.split, writer.random)
-        if change is None:
-            continue
-        pairs.append((change.sentence, change.altered))
-        if writer.random.random() < 0.5:
-            documents = change.in_documents(documents)
+        if change is not None:
+            changes.append(change)
+            if writer.random.random() < 0.5:
+                documents = change.in_documents(documents)
     conversation = opening(writer)
     conversation.documents = documents
     text = "\n".join(document.text for document in documents)
-    for pair in pairs:
+    for change in changes:
         # What is said in one place can be changed by an exchange that was made in another.
-        if sum(version in text for version in pair) == 1:
-            _check_statement(writer, conversation, page, pair, text)
+        if (change.sentence in text) != (change.altered in text):
+            _check_statement(writer, conversation, page, change, text)
     return conversation
 
 
-def _check_statement(
-    writer: Writer, conversation: Conversation, page: Passage, pair: tuple[str, str], text: str
-) -> None:
-    """Checks one version of a sentence, or in its place a sentence from elsewhere."""
-    said = next(version for version in pair if version in text)
-    version, supported, correction = writer.random.choice(pair), True, said
+def _check_statement(writer: Writer, conversation: Conversation, page: Passage, change: Alteration, text: str) -> None:
+    """Checks one version of a sentence, its altered words alone, or in its place a sentence from elsewhere."""
+    is_changed = change.altered in text
+    said = change.altered if is_changed else change.sentence
+    says_changed = writer.random.random() < 0.5
+    supported = says_changed == is_changed
+    if change.is_fact and writer.random.random() < 0.2:
+        words = (change.old, change.new)
+        conversation.add("user", gap_question(change.with_gap("____"), writer.random))
+        return _check_reply(writer, conversation, words[says_changed], supported, said)
+    foreign = None
     if writer.random.random() < 0.15:
         foreign = stranger(page, text, writer.data, writer.split, writer.random)
-        if foreign:
-            version, supported, correction = foreign, False, writer.random.choice(NOT_STATED)
-    if correction == said:
-        supported = version == said
-    (told,) = retold((version,), writer.random.getrandbits(32))
-    if writer.random.random() < 0.4:
-        _check_claim(writer, conversation, told, supported, correction)
+    if foreign:
+        version, supported, said = foreign, False, writer.random.choice(NOT_STATED)
     else:
-        conversation.add("user", tell_prompt(writer.random, conversation))
-        _check_reply(writer, conversation, told, supported, correction)
+        version = change.altered if says_changed else change.sentence
+    told = retold((version,), writer.random.getrandbits(32))
+    other = writer.random.choice(page.sentences).text
+    if writer.random.random() < 0.15 and other in text and other not in (change.sentence, change.altered):
+        told = beside(told, other, writer.random)
+    if writer.random.random() < 0.4:
+        return _check_claim(writer, conversation, told[0], supported, said)
+    conversation.add("user", tell_prompt(conversation.documents, writer.random))
+    return _check_reply(writer, conversation, told[0], supported, said)
 
 
-def tell_prompt(generator: random.Random, conversation: Conversation, new_wording: bool = False) -> str:
+def tell_prompt(documents: Sequence[Document], generator: random.Random, new_wording: bool = False) -> str:
     """How a user asks for something from the documents."""
     if new_wording:
         return generator.choice(_NEW_TELL)
-    titles = [document.title for document in conversation.documents if document.title]
+    titles = [document.title for document in documents if document.title]
     if titles and generator.random() < 0.6:
         return generator.choice(_TELL_ABOUT).replace("{t}", generator.choice(titles))
     return generator.choice(_TELL)
