@@ -49,6 +49,7 @@ def convert_adapter(
     outtype: str = "f16",
     name: str | None = None,
     force: bool = False,
+    invocation: Sequence[int] | None = None,
 ) -> Path:
     """Converts an adapter that PEFT saved into a GGUF.
 
@@ -61,6 +62,8 @@ def convert_adapter(
         outtype: One of `OUTTYPES`. A matrix whose rows q8_0 cannot hold is written as f16.
         name: The adapter's name; the folder's, if not given.
         force: Whether to convert an adapter that names another base, too.
+        invocation: The whole invocation, where adapter_config.json has only its end, from which on
+            the adapter acts.
 
     Returns:
         The file written.
@@ -75,10 +78,10 @@ def convert_adapter(
     adapter = read_folder(folder)
     base_path = _base_path(folder, adapter.config, base)
     facts = read_base(base_path)
-    invocation, offset = _invocation(folder, adapter.config, base_path, facts)
+    tokens, offset = _invocation(folder, adapter.config, base_path, facts, invocation)
     plan = plan_adapter(folder, adapter, facts, _OUTTYPES[outtype][0])
-    about = gather_facts(folder, adapter, name or folder.resolve().name, invocation, offset)
-    identity = identify_base(base_path, invocation)
+    about = gather_facts(folder, adapter, name or folder.resolve().name, tokens, offset)
+    identity = identify_base(base_path, tokens)
     if not force:
         check_base_name(folder, adapter.config.base, base_path, identity.name)
     if outfile.exists() and (outfile.is_dir() or outfile.samefile(base_path)):
@@ -117,9 +120,18 @@ def _base_path(folder: Path, config: PeftConfig, base: str | os.PathLike[str] | 
     )
 
 
-def _invocation(folder: Path, config: PeftConfig, base_path: Path, base: Base) -> tuple[tuple[int, ...] | None, int]:
+def _invocation(
+    folder: Path, config: PeftConfig, base_path: Path, base: Base, written: Sequence[int] | None
+) -> tuple[tuple[int, ...] | None, int]:
     """Gives the invocation tokens, and how many of them pass before the adapter acts."""
     tokens, offset = config.invocation_tokens, 0
+    if written is not None:
+        if not tokens or tuple(written[-len(tokens) :]) != tokens:
+            raise ConversionError(
+                f"{folder / CONFIG_NAME} has the invocation tokens {list(tokens or ())}, expected the end of"
+                f" {list(written)}; give the invocation that the adapter was trained with"
+            )
+        tokens, offset = tuple(written), len(written) - len(tokens)
     if config.invocation_string is not None:
         tokens, offset = tokenize_invocation(config.invocation_string, folder, base_path), LEGACY_OFFSET
     for token in tokens or ():

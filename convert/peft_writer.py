@@ -103,9 +103,8 @@ def _check_activation(adapter: GGUFAdapter) -> None:
     offset = adapter.header.count("alora.activation_offset")
     if offset and adapter.invocation_tokens:
         raise ConversionError(
-            f"{adapter.path} begins to act {offset} token after the start of its invocation, as the old `alora`"
-            " package did; PEFT has no such adapters, it begins at the first one: use the GGUF, or the folder it"
-            " was made from"
+            f"{adapter.path} begins to act {offset} token(s) after the start of its invocation; PEFT has no such"
+            " adapters, it begins at the first one: use the GGUF, or the folder it was made from"
         )
 
 

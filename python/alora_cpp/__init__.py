@@ -23,6 +23,7 @@ from alora_cpp.errors import (
     ModelLoadError,
     PositionError,
     TokenError,
+    TrainingError,
 )
 from alora_cpp.generation import GenerationStep
 from alora_cpp.intrinsic import Intrinsic
@@ -60,6 +61,7 @@ __all__ = [
     "PositionError",
     "Reply",
     "TokenError",
+    "TrainingError",
     "Verdict",
     "set_log_sink",
 ]

@@ -55,6 +55,10 @@ class ConversionError(AloraError):
     """A folder that cannot be converted to GGUF."""
 
 
+class TrainingError(AloraError):
+    """A base or a setting that an adapter cannot be trained with, or a training that cannot go on."""
+
+
 class HubError(AloraError):
     """Something that cannot be had from the Hugging Face hub."""
 

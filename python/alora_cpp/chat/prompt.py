@@ -9,11 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from alora_cpp.chat.conversation import Conversation, common_prefix, common_suffix
-from alora_cpp.intrinsic import Intrinsic
-from alora_cpp.io import Request, rewrite_request
+from alora_cpp.io import IoConfig, Request, rewrite_request
+
+
+class Question(Protocol):
+    """What of an intrinsic decides how it is asked; training asks in the same way before there is an adapter."""
+
+    @property
+    def config(self) -> IoConfig:
+        """Its `io.yaml`."""
+
+    @property
+    def invocation(self) -> tuple[int, ...]:
+        """The tokens that call it; may be empty."""
+
+    @property
+    def activation_offset(self) -> int:
+        """How many tokens of the invocation come before the first one that the adapter governs."""
+
+    @property
+    def governs_all(self) -> bool:
+        """Whether it governs the whole prompt."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,7 @@ class Prompt:
     request: Request
 
 
-def write_prompt(intrinsic: Intrinsic, conversation: Conversation, arguments: Mapping[str, Any]) -> Prompt:
+def write_prompt(intrinsic: Question, conversation: Conversation, arguments: Mapping[str, Any]) -> Prompt:
     """The prompt that asks an intrinsic about a conversation.
 
     Args:
@@ -83,7 +102,7 @@ def _rewritten(conversation: Conversation, request: Request, template_arguments:
     )
 
 
-def _instructions_apart(intrinsic: Intrinsic, request: Request, arguments: Mapping[str, Any]) -> list[str]:
+def _instructions_apart(intrinsic: Question, request: Request, arguments: Mapping[str, Any]) -> list[str]:
     """The instruction once for each text inserted into it, with another one in that one's place."""
     if intrinsic.config.instruction is None:
         return []

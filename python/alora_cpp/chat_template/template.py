@@ -20,7 +20,7 @@ from alora_cpp.chat_template.user_text import SPACES, StandIns, UserText
 from alora_cpp.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from alora_cpp.model import Model
+    from alora_cpp.chat_template.vocabulary import Vocabulary
 
 _OWN_VARIABLES = {"messages", "documents", "tools", "add_generation_prompt", "bos_token", "eos_token"}
 
@@ -36,7 +36,7 @@ class ChatTemplate:
             tokens in the vocabulary: "granite", "chatml", "llama-3", "gemma" or "plain".
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Vocabulary) -> None:
         """Compiles the model's template.
 
         Raises:
