@@ -20,7 +20,7 @@ from training.base_model import granite_config, load_model, save_model
 from training.base_training import Schedule, train_base
 from training.certainty import measure
 from training.corpus import Corpus, sample_texts
-from training.fleet import train_intrinsics
+from training.fleet.intrinsics import train_intrinsics
 from training.reading.mix import Phase
 from training.showcase import showcase
 from training.tasks.example import Sources
@@ -42,6 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--refine-windows", type=int, default=40_000, help="of the second phase, of 2,048 tokens")
     parser.add_argument("--refine-steps", type=int, default=3_500, help="likewise")
     parser.add_argument("--refine-seconds", type=float, default=math.inf, help="likewise")
+    parser.add_argument("--tokens-per-step", type=int, default=65_536)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the certainty questions to ask")
     parser.add_argument("--examples", type=int, default=100_000, help="examples per task")
     parser.add_argument("--intrinsics", nargs="+", choices=list(INTRINSICS), default=list(INTRINSICS))
@@ -72,14 +73,19 @@ def _make_base(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     model = GraniteForCausalLM(granite_config(load_tokenizer(options.out / "base")))
     _log.info("base model: %.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
-    schedule = Schedule(options.steps, rate=2e-3, seconds=options.seconds, seed=options.seed)
+    schedule = Schedule(options.steps, 2e-3, options.tokens_per_step, seconds=options.seconds, seed=options.seed)
     _read(options, model, "pretrain", CONTEXT_LENGTH // 2, schedule)
 
 
 def _refine_base(options: argparse.Namespace) -> None:
     model = load_model(options.out / "base")
     schedule = Schedule(
-        options.refine_steps, rate=1.2e-3, rounding=0.5, seconds=options.refine_seconds, seed=options.seed
+        options.refine_steps,
+        1.2e-3,
+        options.tokens_per_step,
+        rounding=0.5,
+        seconds=options.refine_seconds,
+        seed=options.seed,
     )
     _read(options, model, "refine", CONTEXT_LENGTH, schedule)
 

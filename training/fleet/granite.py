@@ -17,8 +17,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-StateDict = Mapping[str, Tensor]
-
 
 @dataclass(frozen=True)
 class Shape:
@@ -94,7 +92,7 @@ class Granite:
 
 
 def load_granite(
-    folder: Path, device: torch.device, dtype: torch.dtype, rounded: Callable[[StateDict], StateDict] | None = None
+    folder: Path, device: torch.device, dtype: torch.dtype, rounding: Callable[[Tensor], Tensor] | None = None
 ) -> Granite:
     """Reads a folder that transformers wrote.
 
@@ -102,15 +100,18 @@ def load_granite(
         folder: With config.json and model.safetensors.
         device: Where to compute.
         dtype: Of the matrices.
-        rounded: Changes the weights first, such as by rounding matrices to what a quantized file holds.
+        rounding: Changes the matrices between the embeddings first, such as to what a quantized file would hold.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    state: StateDict = load_file(folder / "model.safetensors")
-    return granite_of(config, rounded(state) if rounded else state, device, dtype)
+    state = load_file(folder / "model.safetensors")
+    if rounding is not None:
+        state = {name: rounding(w) if name.endswith("_proj.weight") else w for name, w in state.items()}
+    return _granite(config, state, device, dtype)
 
 
-def granite_of(config: Mapping[str, object], state: StateDict, device: torch.device, dtype: torch.dtype) -> Granite:
-    """The model of a config.json's content and transformers' names of weights."""
+def _granite(
+    config: Mapping[str, object], state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
+) -> Granite:
     values: dict[str, float] = {key: float(value) for key, value in config.items() if isinstance(value, (int, float))}
     heads = int(values["num_attention_heads"])
     rope = config.get("rope_parameters")

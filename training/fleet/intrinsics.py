@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 
 from training.examples import Rows, rows_of, start_training_rows
-from training.fleet.granite import StateDict, load_granite
+from training.fleet.granite import load_granite
 from training.fleet.member import Member
 from training.fleet.peft_folder import save_adapter
 from training.fleet.train import Schedule, train_fleet
+from training.rounding import rounded
 from training.tasks.example import Sources
-from training.tasks.intrinsics import INTRINSICS, Intrinsic
+from training.tasks.intrinsics import Intrinsic
 from training.tokenizer import Encoder, load_tokenizer
 
 BASE_NAME = "alora-tiny"
@@ -56,7 +57,7 @@ def _members(intrinsic: Intrinsic, encode: Encoder, seed: int) -> list[Member]:
 
 def train_intrinsics(
     base: Path,
-    names: Sequence[str],
+    intrinsics: Sequence[Intrinsic],
     sources: Sources,
     out: Path,
     *,
@@ -64,38 +65,38 @@ def train_intrinsics(
     seconds: float = math.inf,
     seed: int = 1,
     processes: int | None = None,
-    rounded: Callable[[StateDict], StateDict] | None = None,
 ) -> dict[str, float]:
     """Trains intrinsics and writes a PEFT folder for each.
 
+    Every other step is taken with the base's matrices rounded to four bits, so that verdicts survive quantization.
+
     Args:
         base: The base model's folder, with its tokenizer.
-        names: Which of `INTRINSICS`.
+        intrinsics: What to train.
         sources: What examples are made from.
         out: Where the folders go, each named like its intrinsic.
         examples: How many conversations to make for each task; each is seen once.
         seconds: A limit on the time for everything; where it binds, schedules are shortened.
         seed: Of the first weights, the order and the examples.
         processes: How many make examples; all cores if not given.
-        rounded: Rounds the base's weights; every other step is taken with it, so that verdicts survive quantization.
 
     Returns:
         Every intrinsic's loss on the validation rows.
     """
     started = time.monotonic()
-    tasks = {INTRINSICS[name].task.name: INTRINSICS[name].task for name in names}
+    tasks = {intrinsic.task.name: intrinsic.task for intrinsic in intrinsics}
     encode = Encoder(load_tokenizer(base))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     granite = load_granite(base, device, dtype)
-    rough = load_granite(base, device, dtype, rounded) if rounded else None
+    coarse = load_granite(base, device, dtype, rounded)
     losses: dict[str, float] = {}
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pending = {name: start_training_rows(pool, name, sources, base, examples, seed) for name in tasks}
         for position, (task_name, task) in enumerate(tasks.items()):
             validation, _ = rows_of(task.measured_examples("validation", sources, _VALIDATED), task.labels, encode)
             rows = Rows.joined(pending.pop(task_name).get())
-            own = [INTRINSICS[name] for name in names if INTRINSICS[name].task.name == task_name]
+            own = [intrinsic for intrinsic in intrinsics if intrinsic.task.name == task_name]
             left = (seconds - (time.monotonic() - started)) / (len(tasks) - position)
             _log.info("%s: %d examples after %.0f s", task_name, len(rows), time.monotonic() - started)
             fleet, found = train_fleet(
@@ -104,7 +105,7 @@ def train_intrinsics(
                 rows,
                 validation,
                 Schedule(seconds=max(left, 1.0), seed=seed),
-                rough,
+                coarse,
             )
             for intrinsic in own:
                 tried = {member.name: found[member.name] for member in _members(intrinsic, encode, seed)}
