@@ -79,10 +79,10 @@ def _topics(kind: Kind, split: Split) -> tuple[tuple[_Topic, ...], tuple[float, 
             phrases = [tuple(items_of(expansions(pattern), split)) for pattern in category.get(form, ())]
             patterns = tuple(found for found in phrases if found)
             if patterns:
-                # A pattern with many phrases is no more telling than several with one, so roots are taken.
+                # A pattern of a thousand phrases deserves more than one of ten, but not a hundred times as much.
                 sums, total = [], 0.0
                 for found in patterns:
-                    total += math.sqrt(len(found))
+                    total += 1 + math.log(len(found))
                     sums.append(total)
                 topics.append(_Topic(form, category.get("named", ""), slots, patterns, tuple(sums)))
                 weights.append(math.sqrt(total))
