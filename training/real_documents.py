@@ -113,7 +113,7 @@ def novel_pages(data: Path, size: int = _WINDOW) -> tuple[str, ...]:
         if len(page) > size:
             pages.append(page.strip())
             page = ""
-    return (*pages, page.strip())
+    return (*pages, page.strip()) if page.strip() else tuple(pages)
 
 
 def _of_side(data: Path, split: Split) -> Iterator[tuple[RealQuestion | Rewrite | Document, str]]:

@@ -169,7 +169,7 @@ def disguised(page: Passage, names: NameMaker) -> Passage:
 
 
 def _is_fit(text: str) -> bool:
-    whole = text[-1] == "." and text.count('"') % 2 == 0 and text.count("(") == text.count(")")
+    whole = text.endswith(".") and text.count('"') % 2 == 0 and text.count("(") == text.count(")")
     return whole and 30 <= len(text) <= 240 and text.count(" ") >= 5 and not _UNFIT.search(text)
 
 

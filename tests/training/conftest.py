@@ -1,8 +1,10 @@
-"""Lets the tests import `training` and `benchmarks`, however pytest was started."""
+"""Lets the tests import `training`, `benchmarks` and their own helpers, however pytest was started."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+_HERE = Path(__file__).resolve().parent
+
+sys.path[:0] = [str(folder) for folder in (_HERE, _HERE.parents[1])]
