@@ -48,6 +48,14 @@ class Adapters:
         """One layer's matrices."""
         return LayerAdapters(self.a[number], *(part[number] for part in self.b))
 
+    def take(self, position: int, other: Adapters, there: int) -> None:
+        """Copies a member's matrices from another stack."""
+        rank = self.members[position].rank
+        first, taken = (stack.a.detach().unflatten(-1, (3, stack.largest)) for stack in (self, other))
+        first[:, position, ..., :rank] = taken[:, there, ..., :rank]
+        for second, taken in zip(self.b, other.b, strict=True):
+            second.detach()[:, position, :rank] = taken.detach()[:, there, :rank]
+
     def matrices(self, position: int, layer: int) -> dict[str, tuple[Tensor, Tensor]]:
         """One member's A [r, D] and B [width, r] for `q`, `k` and `v`, as PEFT has them."""
         rank = self.members[position].rank

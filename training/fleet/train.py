@@ -117,6 +117,16 @@ class Fleet:
                     return group, position
         raise KeyError(name)
 
+    @torch.no_grad()
+    def only(self, names: Sequence[str], granite: Granite) -> Fleet:
+        """A fleet of some of the members, as they are now, over a base of other precision or place."""
+        fleet = Fleet(granite, [member for member in self.members if member.name in names])
+        for group in fleet.groups:
+            for position, member in enumerate(group.members):
+                source, there = self.place(member.name)
+                group.adapters.take(position, source.adapters, there)
+        return fleet
+
     def any_late(self) -> bool:
         """Whether somebody needs the conversations read by the base alone."""
         return any(group.late for group in self.groups)
