@@ -33,20 +33,30 @@ def isotonic(confidences: Sequence[float], right: Sequence[bool], least: int = _
     Args:
         confidences: Of at least one answer.
         right: Whether each answer was right.
-        least: How many answers a block has; a last block that would have fewer joins its neighbour.
+        least: How many answers a block has at least. Equal confidences are never in two blocks.
 
     Raises:
         ValueError: Without answers.
     """
     if not confidences:
         raise ValueError("no answers to calibrate by: found 0, expected at least 1")
-    order = sorted(range(len(confidences)), key=lambda i: confidences[i])
-    blocks = [order[start : start + least] for start in range(0, max(1, len(order) - least + 1), least)]
-    blocks[-1] = order[(len(blocks) - 1) * least :]
-    steps: list[tuple[float, int, float]] = []  # right answers, answers, lowest confidence
-    for block in blocks:
+    steps: list[tuple[int, int, float]] = []  # right answers, answers, lowest confidence
+    for block in _blocks(confidences, least):
         steps.append((sum(right[i] for i in block), len(block), confidences[block[0]]))
         while len(steps) > 1 and steps[-2][0] / steps[-2][1] >= steps[-1][0] / steps[-1][1]:
             above, below = steps.pop(), steps.pop()
             steps.append((below[0] + above[0], below[1] + above[1], below[2]))
     return Curve(tuple(step[2] for step in steps), tuple(step[0] / step[1] for step in steps))
+
+
+def _blocks(confidences: Sequence[float], least: int) -> list[list[int]]:
+    """Positions by rising confidence, in blocks; what is left over at the end joins the last block."""
+    blocks: list[list[int]] = [[]]
+    for position in sorted(range(len(confidences)), key=lambda i: confidences[i]):
+        if len(blocks[-1]) >= least and confidences[position] > confidences[blocks[-1][-1]]:
+            blocks.append([])
+        blocks[-1].append(position)
+    if len(blocks) > 1 and len(blocks[-1]) < least:
+        left_over = blocks.pop()
+        blocks[-1] += left_over
+    return blocks

@@ -99,7 +99,7 @@ def _book_question(key: str, sort: str, writer: Writer) -> Question:
     claim = Claim(entity, attribute, entity.facts[attribute.key])
     origin = "generated, closed book" + (", new wording" if new else "")
     # A guess is worth more of some attributes than of others, so these are calibrated apart.
-    group = f"closed book, guessed right {best_chance(attribute):.1f}"
+    group = f"closed book, guessed right {best_chance(attribute):.2f}"
     return Question(key, origin, group, conversation, claim)
 
 
