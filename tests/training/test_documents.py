@@ -212,15 +212,16 @@ def test_places_that_can_be_altered(text: str, sorts: dict[str, str]) -> None:
 
 
 def test_an_alteration_is_made_wherever_the_documents_have_the_name() -> None:
-    document = Document("Hall of Carrick", "The hall of Carrick was built in 1623. Many came to see Carrick then.")
+    text = "The hall of Carrick was built in 1623. Many came to see Carrick rather than Denholm before 1623."
+    document = Document("Hall of Carrick", text)
     page = read_passage(document, "made up")
-    for seed in range(200):
-        change = alteration(page.sentences[0], page, None, "train", random.Random(seed))
-        assert change is None or change.altered != change.sentence
-        if change and change.is_fact:
-            (changed,) = change.in_documents([document])
-            assert change.altered in changed.text
-            assert change.old not in f"{changed.title} {changed.text}".replace(change.new, "")
+    changes = [alteration(page.sentences[0], page, None, "train", random.Random(seed)) for seed in range(300)]
+    facts = [change for change in changes if change and change.is_fact]
+    assert {change.old for change in facts} == {"Carrick", "1623"}
+    for change in facts:
+        (changed,) = change.in_documents([document])
+        assert changed.title == document.title.replace(change.old, change.new)
+        assert changed.text == document.text.replace(change.old, change.new)
 
 
 def test_another_name_everywhere_and_nothing_else(data: Path) -> None:
@@ -376,6 +377,14 @@ def test_the_same_examples_every_time(task: object, data: Path) -> None:
     assert [*map(key, once)] != [*map(key, other)]
     measured = [task.measured_examples(split, sources, 60) for split in ("validation", "test", "test")]  # type: ignore[attr-defined]
     assert [*map(key, measured[1])] == [*map(key, measured[2])] != [*map(key, measured[0])]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_conversation_has_two_labels(task: object, data: Path) -> None:
+    labels: dict[str, set[str]] = {}
+    for example in islice(task.training_examples("c", Sources(data)), 4000):  # type: ignore[attr-defined]
+        labels.setdefault(key(example)[2], set()).add(example.label)
+    assert {len(found) for found in labels.values()} == {1}
 
 
 @pytest.mark.parametrize("task", TASKS)
