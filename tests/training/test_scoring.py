@@ -164,7 +164,8 @@ def test_labels_are_the_share_of_right_answers_at_the_values_probability(
             # A space before digits is a token by itself, and no part of the value.
             before = encode("They say that " if value[0].isdigit() else "They say that")
             told = encode(value if value[0].isdigit() else f" {value}")
-            scores = [-3.0] * len(before) + [math.log(confidence) / len(told)] * len(told) + [-2.0]
+            share = [math.log(confidence), *[0.0] * (len(told) - 1)]
+            scores = [*[-3.0] * len(before), *generator.sample(share, len(share)), -2.0]
             written.append(Written([*before, *told, *encode(".")], scores))
         return written
 
