@@ -135,7 +135,7 @@ def _tensors(model: TinyModel, weights: Mapping[str, Array]) -> dict[str, Array]
 def rewrite_gguf(
     source: Path, path: Path, *, tensors: Mapping[str, Array] = MappingProxyType({}), **changed: Key | None
 ) -> Path:
-    """Copies a GGUF with some tensors replaced, and some keys changed or left out.
+    """Copies a GGUF with some tensors replaced or added, and some keys changed or left out.
 
     A double underscore stands for a dot in the keys' names.
     """
@@ -149,8 +149,8 @@ def rewrite_gguf(
     for name, key in (keys | {name.replace("__", "."): key for name, key in changed.items()}).items():
         if key is not None:
             writer.add_key_value(name, key.value, key.kind, key.items)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensors.get(tensor.name, tensor.data))
+    for name, values in ({tensor.name: tensor.data for tensor in reader.tensors} | dict(tensors)).items():
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

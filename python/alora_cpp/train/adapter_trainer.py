@@ -52,7 +52,7 @@ class AdapterTrainer(Trainer):
 
     Attributes:
         reads_over_cache: Whether the base reads up to the activation on its own; else whole texts are read.
-        measured: What was measured last: `eval_loss`, and `eval_exact`, the share of answers that the model would write.
+        measured: What was measured last: `eval_loss`, and `eval_exact`, the share of answers it would write.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class AdapterTrainer(Trainer):
             progress: Told after each step and each measurement.
             should_stop: Asked after each step; the training then ends, with a checkpoint.
         """
+        self._adapted = model
         self._examples = examples
         self._validation = validation
         self._batches = draw_batches(
@@ -89,7 +90,7 @@ class AdapterTrainer(Trainer):
         super().__init__(
             model=model,
             args=_arguments(options, folder, len(self._batches)),
-            eval_dataset=validation,  # type: ignore[arg-type]
+            eval_dataset=validation,
             callbacks=[_Stop(should_stop)] if should_stop else None,
         )
         # Progress is told by us.
@@ -98,7 +99,7 @@ class AdapterTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[TokenizedExample]:
         """The batches of all epochs in a row: for `Trainer`, one epoch, of which a resumed training skips a part."""
-        return DataLoader(self._examples, batch_sampler=self._batches, collate_fn=collate)  # type: ignore[arg-type]
+        return DataLoader(self._examples, batch_sampler=self._batches, collate_fn=collate)
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *more: Any) -> torch.Tensor:
         """Trains on one batch, from a random state that is the step's own."""
@@ -107,16 +108,14 @@ class AdapterTrainer(Trainer):
         self._tell(loss=float(loss))
         return loss
 
-    def compute_loss(
-        self, model: torch.nn.Module, inputs: dict[str, Batch], *more: Any, **options: Any
-    ) -> torch.Tensor:
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *more: Any, **options: Any) -> torch.Tensor:
         """The mean of the answers' tokens by weight, in nats."""
         total, weight, _ = self._losses(inputs["batch"])
         return total / weight
 
     def evaluate(self, *ignored: Any, **also_ignored: Any) -> dict[str, float]:
         """Measures on the validation examples."""
-        self.model.train(False)
+        self._adapted.train(False)
         total, weights, exact = 0.0, 0.0, 0
         by_length = sorted(self._validation, key=lambda one: one.length)
         for start in range(0, len(by_length), self.args.per_device_train_batch_size):
@@ -127,7 +126,7 @@ class AdapterTrainer(Trainer):
         metrics = {"eval_loss": total / weights, "eval_exact": exact / len(by_length)}
         self.measured = metrics
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._tell(validation_loss=metrics["eval_loss"], exact=metrics["eval_exact"])
         return metrics
 
@@ -137,7 +136,7 @@ class AdapterTrainer(Trainer):
         precision = torch.bfloat16 if self.args.bf16 else torch.float16
         mixed = torch.autocast(self.args.device.type, dtype=precision, enabled=self.args.bf16 or self.args.fp16)
         with mixed:
-            logits, targets = answer_logits(self.model, batch, over_cache=self.reads_over_cache)
+            logits, targets = answer_logits(self._adapted, batch, over_cache=self.reads_over_cache)
         weights = token_weights(batch)
         losses = cross_entropy(logits, targets, reduction="none")
         # The token that ends an answer does not count: labels are chosen among, not written to their end.
@@ -147,7 +146,7 @@ class AdapterTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Writes the adapter alone. With embeddings in mind, PEFT would look the base up on the hub."""
-        self.model.save_pretrained(output_dir or self.args.output_dir, save_embedding_layers=False)
+        self._adapted.save_pretrained(output_dir or self.args.output_dir, save_embedding_layers=False)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted."""

@@ -91,8 +91,8 @@ def open_base(source: str, *, gguf: Path | None = None) -> Base:
             raise TrainingError(f"--gguf names {gguf}, but the base {source} is a GGUF itself; leave it out")
         model = Model(path, vocabulary_only=True)
         # A vocabulary alone knows nothing of positions.
-        n_ctx_train = model.metadata.get(f"{model.architecture}.context_length", "")
-        return Base(model.name, model, None, path, int(n_ctx_train) if n_ctx_train.isdecimal() else 0)
+        context_length = model.metadata.get(f"{model.architecture}.context_length", "")
+        return Base(model.name, model, None, path, int(context_length) if context_length.isdecimal() else 0)
     from transformers import AutoConfig, AutoTokenizer
 
     folder = _folder(source)
@@ -101,8 +101,8 @@ def open_base(source: str, *, gguf: Path | None = None) -> Base:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(f"the base in {folder} cannot be read: {error}") from error
-    n_ctx_train = getattr(config.get_text_config(), "max_position_embeddings", 0)
-    return Base(source, HuggingFaceVocabulary(tokenizer, folder), folder, gguf, int(n_ctx_train))
+    n_ctx_train = int(getattr(config.get_text_config(), "max_position_embeddings", 0))
+    return Base(source, HuggingFaceVocabulary(tokenizer, folder), folder, gguf, n_ctx_train)
 
 
 def _gguf_path(source: str) -> Path | None:
@@ -128,16 +128,16 @@ def _folder(source: str) -> Path:
             raise TrainingError(f"{source} has no config.json; expected the Hugging Face folder of a base model")
         return path
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
     try:
         return Path(snapshot_download(source, allow_patterns=patterns))
-    except (HFValidationError, HubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TrainingError(
-            f"the base {source} is no folder here and cannot be had from the hub ({reason}); expected 'bundled', a GGUF,"
-            " a Hugging Face folder, or a name on the hub"
+            f"the base {source} is no folder here and cannot be had from the hub ({reason}); expected 'bundled',"
+            " a GGUF, a Hugging Face folder, or a name on the hub"
         ) from error
 
 

@@ -60,8 +60,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        tensors = (one.to(device) for one in (self.ids, self.targets, self.lengths, self.weights))
-        return Batch(*tensors, self.activations)
+        ids, targets, lengths, weights = (
+            one.to(device) for one in (self.ids, self.targets, self.lengths, self.weights)
+        )
+        return Batch(ids, targets, lengths, weights, self.activations)
 
 
 def collate(examples: Sequence[TokenizedExample]) -> dict[str, Batch]:

@@ -1,7 +1,7 @@
 """The folder of an unfinished training, beside the one it will become.
 
-`OUT.unfinished` holds the checkpoints and, in `training.json`, what is trained: settings, data and base. A training goes
-on from the newest whole checkpoint, and only if all of these are the same. `Trainer` writes a checkpoint's
+`OUT.unfinished` holds the checkpoints and, in `training.json`, what is trained: settings, data and base. A training
+goes on from the newest whole checkpoint, and only if all of these are the same. `Trainer` writes a checkpoint's
 `trainer_state.json` last, so where that can be read, the checkpoint is whole.
 """
 

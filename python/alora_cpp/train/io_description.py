@@ -21,8 +21,8 @@ _MARGIN = 2
 def describe_io(name: str, examples: Sequence[LabelledExample], vocabulary: Vocabulary) -> str:
     """Writes an io.yaml.
 
-    A few answers that come again and again are labels: the intrinsic chooses among them. Numbers, and a pair such as yes
-    and no, also get values, so that the answer is the value to be expected; else it is the label itself.
+    A few answers that come again and again are labels: the intrinsic chooses among them. Numbers, and a pair such as
+    yes and no, also get values, so that the answer is the value to be expected; else it is the label itself.
 
     Args:
         name: The intrinsic's name.

@@ -28,16 +28,13 @@ def add_adapter(base: Base, options: TrainingOptions, invocation: Sequence[int] 
     Raises:
         TrainingError: The base cannot be loaded, or has none of the targets.
     """
-    on_gpu = torch.cuda.is_available()
-    model = base.load(
-        (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16) if on_gpu else torch.float32
-    )
+    model = base.load(_number_type())
     targets = list(options.targets)
     _expect_targets(model, targets)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=options.rank,
-        lora_alpha=options.scaled_alpha,  # type: ignore[arg-type]
+        lora_alpha=options.scaled_alpha,
         lora_dropout=options.dropout,
         target_modules=_ALL_LINEAR if targets == [_ALL_LINEAR] else targets,
         alora_invocation_tokens=None if invocation is None else list(invocation),
@@ -48,6 +45,12 @@ def add_adapter(base: Base, options: TrainingOptions, invocation: Sequence[int] 
     assert isinstance(adapted, PeftModel)
     adapted.peft_config["default"].base_model_name_or_path = base.name
     return adapted
+
+
+def _number_type() -> torch.dtype:
+    if not torch.cuda.is_available():
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
 def _expect_targets(model: torch.nn.Module, targets: Sequence[str]) -> None:

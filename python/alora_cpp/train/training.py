@@ -118,7 +118,7 @@ def expect_extra() -> None:
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise TrainingError(
-            f"training needs {', '.join(missing)}, which is not installed: pip install 'alora_cpp[train]'"
+            f"training needs {', '.join(missing)}, which this Python does not have: pip install 'alora_cpp[train]'"
         )
 
 
