@@ -44,7 +44,7 @@ def main() -> int:
         said = {name: _through_engine(name, way, examples, options.threads) for name, way in ways.items()}
         with Model(ways["F32"].base) as model:
             intrinsics = {name: model.load_intrinsic(path, name=name) for name, path in ways["F32"].adapters.items()}
-            reference = _through_peft(options.build, intrinsics, examples)
+            reference = _through_peft(options.build, intrinsics, examples, options.threads)
             compared = {name: _compare(intrinsics[name], reference[name], said, name) for name in examples}
     if options.out is not None:
         options.out.write_text(json.dumps(compared, indent=1) + "\n", encoding="utf-8")
@@ -56,7 +56,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=Path("build/bundled"), help="what `python -m training` wrote")
     parser.add_argument("--examples", type=int, help="only so many of each test set")
-    parser.add_argument("--threads", type=int, default=0, help="of the engine (default: physical cores)")
+    parser.add_argument("--threads", type=int, default=0, help="threads (default: physical cores)")
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
     return parser.parse_args()
 
@@ -86,8 +86,10 @@ def _through_engine(name: str, way: Way, examples: Examples, threads: int) -> di
     return judged
 
 
-def _through_peft(build: Path, intrinsics: Mapping[str, Intrinsic], examples: Examples) -> dict[str, list[Judged]]:
-    peft = PeftIntrinsics(build / "base")
+def _through_peft(
+    build: Path, intrinsics: Mapping[str, Intrinsic], examples: Examples, threads: int
+) -> dict[str, list[Judged]]:
+    peft = PeftIntrinsics(build / "base", threads)
     judged = {}
     for name, intrinsic in intrinsics.items():
         choices = [one.text for one in intrinsic.closed]
@@ -132,6 +134,8 @@ def _compare(
                 if not agrees
             ],
         }
+        if (steps := _steps(intrinsic, found[name], reference)) is not None:
+            ways[way] |= {"same_or_next": _plain(rate(sum(step <= 1 for step in steps), len(steps)))}
         if intrinsic.labels:
             off = [_largest_difference(one, other) for one, other in zip(found[name], reference, strict=True)]
             ways[way] |= {"largest_difference": max(off), "mean_difference": float(np.mean(off))}
@@ -157,6 +161,18 @@ def _lead(judged: Judged) -> float | None:
     assert judged.verdict is not None
     shares = sorted(judged.verdict.probabilities.values())
     return shares[-1] - shares[-2] if shares else None
+
+
+def _steps(intrinsic: Intrinsic, found: Sequence[Judged], reference: Sequence[Judged]) -> list[int] | None:
+    """How many steps of the scale each verdict is from PEFT's; None where the labels are no steps."""
+    scale = scale_of(intrinsic)
+    if not scale.has_steps:
+        return None
+    place = {label: index for index, label in enumerate(scale.labels)}
+    labels = [
+        tuple(intrinsic.label_of(_text(judged)) for judged in pair) for pair in zip(found, reference, strict=True)
+    ]
+    return [abs(place[one or ""] - place[other or ""]) for one, other in labels]
 
 
 def _largest_difference(one: Judged, other: Judged) -> float:

@@ -31,8 +31,10 @@ class Said:
 class PeftIntrinsics:
     """A base model and its tokenizer, on which adapters are put one after the other."""
 
-    def __init__(self, base: Path) -> None:
-        """Loads a folder of transformers."""
+    def __init__(self, base: Path, threads: int) -> None:
+        """Loads a folder of transformers; no threads mean torch's own number."""
+        if threads:
+            torch.set_num_threads(threads)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base)
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
@@ -84,7 +86,7 @@ class PeftIntrinsics:
         found = []
         done = 0
         scores = torch.zeros(len(prompts), len(choices), dtype=torch.float64)
-        for group in _groups([len(prompt) for prompt in prompts], len(begun)):
+        for group in _groups([len(prompt) for prompt in prompts]):
             for beginning in begun:
                 ends = [(column, one) for column, one in enumerate(spelled) if one[:-1] == beginning]
                 logits = self._last_logits(model, [[*prompts[i], *beginning] for i in group], len(beginning) + 1)
@@ -118,7 +120,7 @@ class PeftIntrinsics:
         options = GenerationConfig(
             do_sample=False, max_new_tokens=max_tokens, pad_token_id=pad, eos_token_id=self._tokenizer.eos_token_id
         )
-        for group in _groups([len(prompt) for prompt in prompts], 1):
+        for group in _groups([len(prompt) for prompt in prompts]):
             width = max(len(prompts[i]) for i in group)
             ids = torch.tensor([[*[pad] * (width - len(prompts[i])), *prompts[i]] for i in group])
             read = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in group])
@@ -130,11 +132,11 @@ class PeftIntrinsics:
         return [found[i] for i in range(len(prompts))]
 
 
-def _groups(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
+def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Positions in groups of like length, as many as fit into a batch."""
     group: list[int] = []
     for position in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and (len(group) + 1) * lengths[position] * rows > _TOKENS_PER_BATCH:
+        if group and (len(group) + 1) * lengths[position] > _TOKENS_PER_BATCH:
             yield group
             group = []
         group.append(position)
