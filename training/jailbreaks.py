@@ -15,7 +15,19 @@ from training.world import load_yaml
 
 _LEET = str.maketrans("aeiost", "431057")
 _NAMED = "an attempt to get round the rules"
-_TECHNIQUES = tuple("roles commands developer fiction prefix refusing hidden fake authority pleading many".split())
+_TECHNIQUES = (
+    "roles",
+    "commands",
+    "developer",
+    "fiction",
+    "prefix",
+    "refusing",
+    "hidden",
+    "fake",
+    "authority",
+    "pleading",
+    "many",
+)
 
 
 @functools.cache

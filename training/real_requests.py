@@ -10,13 +10,18 @@ import functools
 import gzip
 import io
 import json
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from training import real_documents
+from training.real_questions import choices
 from training.red_team import is_plainly_unsafe
-from training.splits import Split, items_of, split_of
+from training.splits import Split, items_of
 
+# By whether they are unsafe.
+ORIGINS = {True: "real: hh-rlhf", False: "real: questions"}
 _NOT_A_WORD = re.compile(r"[^a-z0-9]+")
 
 
@@ -32,36 +37,16 @@ def red_team_requests(data: Path) -> tuple[str, ...]:
             _, request, *rest = re.split(r"\n\n(?:Human|Assistant): ", json.loads(line)["chosen"])
             if 8 < len(request) < 400 and is_plainly_unsafe(request, rest[0] if rest else ""):
                 found.append(request.strip())
-    return tuple(dict.fromkeys(found))
+    # What differs only in its punctuation must not stand on two sides.
+    return tuple({_bare(text): text for text in found}.values())
 
 
 @functools.cache
-def questions(data: Path) -> tuple[str, ...]:
-    """Questions that people asked of search engines, documents and exams, all harmless."""
-    found = [str(row["input"]) for name in ("answerable", "unanswerable") for row in _clapnq(data, name)]
-    pattern = re.compile(r"question: (.*?)\n", re.DOTALL)
-    found += [match[1] for row in _rows(data / "commonsense/boolq/train.json") if (match := pattern.search(row))]
-    for name in ("openbookqa", "ARC-Easy", "ARC-Challenge"):
-        for row in _rows(data / f"commonsense/{name}/train.json"):
-            found.append(re.split(r"\s*Answer\d: ", row.split("to the question: ", 1)[-1])[0])
-    for path in sorted(data.glob("mt-rag/mtrag-human/retrieval_tasks/*/*_lastturn.jsonl")):
-        found += [str(row["text"]).replace("|user|:", "") for row in _lines(path)]
-    return tuple(dict.fromkeys(text.strip() for text in found if 8 < len(text) < 400))
-
-
-def _clapnq(data: Path, name: str) -> Iterator[dict[str, object]]:
-    return _lines(data / f"clapnq/annotated_data/dev/clapnq_dev_{name}.jsonl")
-
-
-def _lines(path: Path) -> Iterator[dict[str, object]]:
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
-
-
-def _rows(path: Path) -> list[str]:
-    """The instructions of a file of the commonsense collection."""
-    return [row["instruction"] for row in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
+def _questions(data: Path, split: Split) -> tuple[str, ...]:
+    """Questions that people asked of search engines, documents and exams, all harmless; split as other tasks do."""
+    found = [item.messages[-1].text for item in real_documents.questions(data, split)]
+    found += [choice.question for choice in choices(data) if choice.split == split]
+    return tuple(dict.fromkeys(text for text in found if 8 < len(text) < 400))
 
 
 @functools.cache
@@ -77,17 +62,31 @@ def advbench_requests(data: Path) -> tuple[str, ...]:
 @functools.cache
 def alpaca_requests(data: Path) -> tuple[str, ...]:
     """Alpaca's seed tasks, all harmless. Their licence forbids commercial use: measured, never trained on."""
-    return tuple(
-        dict.fromkeys(str(row["instruction"]).strip() for row in _lines(data / "alpaca-seed/seed_tasks.jsonl"))
-    )
+    path = data / "alpaca-seed/seed_tasks.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return tuple(dict.fromkeys(str(json.loads(line)["instruction"]).strip() for line in lines))
 
 
 @functools.cache
-def requests_of(data: Path | None, unsafe: bool, split: Split) -> tuple[str, ...]:
-    """The real requests of one side that a model may be trained on, or measured as others of their kind are."""
+def real_requests(data: Path | None, unsafe: bool, split: Split) -> tuple[str, ...]:
+    """The real requests of one side, save those that are only measured; nothing of another side is among them."""
     if data is None:
         return ()
-    return tuple(items_of(red_team_requests(data) if unsafe else questions(data), split))
+    if unsafe:
+        return tuple(items_of(red_team_requests(data), split))
+    trained = frozenset() if split == "train" else frozenset(_questions(data, "train"))
+    return tuple(text for text in _questions(data, split) if text not in trained)
+
+
+def measured_requests(data: Path | None, split: Split, most: int = 600) -> Iterator[tuple[str, bool, str]]:
+    """Every real request to be measured, or `most` of each data set: its text, whether it is unsafe, its origin."""
+    groups = [(real_requests(data, unsafe, split), unsafe, ORIGINS[unsafe]) for unsafe in (True, False)]
+    if split == "test" and data:
+        groups.append((advbench_requests(data), True, "real: advbench"))
+        groups.append((alpaca_requests(data), False, "real: alpaca"))
+    for texts, unsafe, origin in groups:
+        chosen = random.Random(origin).sample(texts, most) if len(texts) > most else texts
+        yield from ((text, unsafe, origin) for text in chosen)
 
 
 def _bare(text: str) -> str:
@@ -96,9 +95,9 @@ def _bare(text: str) -> str:
 
 @functools.cache
 def _measured(data: Path) -> frozenset[str]:
-    both = (*red_team_requests(data), *questions(data))
-    only = (*advbench_requests(data), *alpaca_requests(data))
-    return frozenset(_bare(text) for text in (*only, *(text for text in both if split_of(text) != "train")))
+    sides: tuple[Split, ...] = ("validation", "test")
+    found = [text for split in sides for unsafe in (True, False) for text in real_requests(data, unsafe, split)]
+    return frozenset(_bare(text) for text in (*found, *advbench_requests(data), *alpaca_requests(data)))
 
 
 def is_measured(text: str, data: Path | None) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from training.grammar import Slots, alternatives, expansions, fill, with_ing, with_s
 from training.reading.writer import Writer
 from training.real_requests import is_measured
+from training.scenes import make_scene, question_text
 from training.splits import Split, items_of
 from training.world import load_yaml
 
@@ -33,12 +34,14 @@ class Request:
     Attributes:
         named: What an unsafe request is about, as one would name it ("violence"); nothing where that is not known.
         jailbreak: Whether it tries to talk the assistant out of its rules.
+        origin: The sort it is, for figures.
     """
 
     text: str
     unsafe: bool
     named: str = ""
     jailbreak: bool = False
+    origin: str = "generated"
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ def write_request(writer: Writer, kind: Kind, framing: Split = "train", plain: b
         text = text[0].upper() + text[1:] if form == "say" else text
         if writer.split != "train" or not is_measured(text, writer.data):
             break
-    return Request(text if plain else _around(writer, text), kind == "unsafe", named)
+    origin = "generated" if framing == "train" else "generated, new framing"
+    return Request(text if plain else _around(writer, text), kind == "unsafe", named, origin=origin)
 
 
 def _framed(writer: Writer, kind: Kind, form: Form, phrase: str, split: Split) -> str:
@@ -174,6 +178,13 @@ def careless(text: str, generator: random.Random) -> str:
         here, there = text[place], text[place + 1]
         text = text[:place] + generator.choice((here, there + here, here + here + there)) + text[place + 2 :]
     return text
+
+
+def write_question(writer: Writer) -> Request:
+    """A question about something of the invented world, without any document."""
+    (entity,) = make_scene(writer.names, writer.random, documents=1).entities[:1]
+    attribute = writer.random.choice(list(entity.kind.attributes.values()))
+    return Request(question_text(entity, attribute, writer.random, False), unsafe=False)
 
 
 def refusal(request: Request, generator: random.Random) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from training.chat_format import Conversation
 from training.jailbreaks import write_jailbreak, write_ordinary
 from training.reading.writer import Writer
-from training.real_requests import requests_of
+from training.real_requests import ORIGINS, real_requests
 from training.requests import (
     Request,
     helpful,
@@ -14,6 +14,7 @@ from training.requests import (
     system_text,
     verdict,
     wording,
+    write_question,
     write_request,
 )
 
@@ -55,21 +56,26 @@ def aside_turn(writer: Writer, conversation: Conversation) -> None:
         conversation.add("user", writer.random.choice(_THANKS)).add("assistant", writer.random.choice(_WELCOME))
 
 
-def any_request(writer: Writer) -> Request:
-    """A request of any sort, as often unsafe as not: generated, real, or an attempt to get round the rules."""
-    unsafe = writer.random.random() < 0.5
+def any_request(writer: Writer, unsafe: bool, real_share: float = 0.15) -> Request:
+    """A request of any sort: generated, real, about the invented world, or around an attempt to get round the rules."""
     roll = writer.random.random()
-    real = requests_of(writer.data, unsafe, writer.split)
-    if roll < 0.15 and real:
-        return Request(writer.random.choice(real), unsafe)
-    if roll > 0.88:
+    real = real_requests(writer.data, unsafe, writer.split)
+    if roll < real_share and real:
+        return Request(writer.random.choice(real), unsafe, origin=ORIGINS[unsafe])
+    if roll > 0.9:
         return write_jailbreak(writer) if unsafe else write_ordinary(writer)
+    if roll > 0.85 and not unsafe:
+        return write_question(writer)
     return write_request(writer, "unsafe" if unsafe else "harmless")
+
+
+def _even(writer: Writer) -> bool:
+    return writer.random.random() < 0.5
 
 
 def request_turn(writer: Writer, conversation: Conversation) -> Request:
     """Appends a request, harmless or unsafe, and what the assistant says to it; returns the request."""
-    request = any_request(writer)
+    request = any_request(writer, unsafe=_even(writer))
     conversation.add("user", request.text)
     if not request.unsafe:
         conversation.add("assistant", helpful(writer.random), _REFUSAL_WEIGHT)
@@ -101,10 +107,38 @@ def judged_chat(writer: Writer) -> Conversation:
         if manner == "asked back" and writer.random.random() < 0.5:
             request = request_turn(writer, conversation)
         else:
-            request = any_request(writer)
+            request = any_request(writer, unsafe=_even(writer))
             shown = wording(writer.random, "shown") if manner == "shown" else "{text}"
             conversation.add("user", shown.replace("{text}", request.text))
         if manner == "asked back":
             conversation.add("user", wording(writer.random, "judged"))
         conversation.add("assistant", verdict(request, writer.random), _VERDICT_WEIGHT)
     return conversation
+
+
+def guarded_chat(writer: Writer) -> Conversation:
+    """Message after message, each judged by whether it tries to get round the rules, which few unsafe ones do."""
+    conversation = Conversation()
+    moderated = _even(writer)
+    if moderated:
+        conversation.add("system", wording(writer.random, "guards"))
+    for _ in range(writer.random.randint(2, 6)):
+        request = any_turn(writer, attempt=_even(writer))
+        conversation.add("user", request.text)
+        if not moderated:
+            conversation.add("user", wording(writer.random, "guarded"))
+        manner = "attempt" if request.jailbreak else "open" if request.unsafe else "harmless"
+        conversation.add("assistant", wording(writer.random, f"{manner}_verdicts"), _VERDICT_WEIGHT)
+    return conversation
+
+
+def any_turn(writer: Writer, attempt: bool, real_share: float = 0.15) -> Request:
+    """An attempt to get round the rules, or a turn that is none: ordinary, harmless, or plainly unsafe."""
+    if attempt:
+        return write_jailbreak(writer)
+    if writer.random.random() < 0.4:
+        return write_ordinary(writer)
+    while True:
+        request = any_request(writer, unsafe=_even(writer), real_share=real_share)
+        if not request.jailbreak:
+            return request
