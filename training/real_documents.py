@@ -22,7 +22,7 @@ from training.chat_format import Document, Message
 from training.splits import Split, split_of
 
 # Documents of a conversation hold at most so many characters together: some 700 tokens.
-_ROOM = 2500
+ROOM = 2500
 _WINDOW = 1200
 _ROLES = {"user": "user", "agent": "assistant"}
 _CONTENT_WORD = re.compile(r"[A-Za-z]{4,}|\d+")
@@ -111,7 +111,7 @@ def novel_pages(data: Path, size: int = _WINDOW) -> tuple[str, ...]:
     for paragraph in paragraphs:
         page += " ".join(paragraph.split()) + "\n"
         if len(page) > size:
-            pages.append(page.strip())
+            pages.append(_cut(page.strip(), ROOM))
             page = ""
     return (*pages, page.strip()) if page.strip() else tuple(pages)
 
@@ -163,7 +163,7 @@ def _question_key(text: str) -> str:
 def _clapnq(data: Path) -> Iterator[_Item]:
     for answerable, name in ((True, "answerable"), (False, "unanswerable")):
         for row in _lines(data / f"clapnq/annotated_data/dev/clapnq_dev_{name}.jsonl"):
-            documents = tuple(Document(tidy(p["title"]), _cut(tidy(p["text"]), _ROOM)) for p in row["passages"])
+            documents = tuple(Document(tidy(p["title"]), _cut(tidy(p["text"]), ROOM)) for p in row["passages"])
             reply = tidy(row["output"][0]["answer"])
             kept = reply if answerable and _is_supported(reply, documents) else None
             question = RealQuestion("clapnq", documents, (Message("user", row["input"]),), answerable, kept)
@@ -185,7 +185,7 @@ def _mt_rag_human(data: Path) -> Iterator[_Item]:
 
 
 def _mt_rag_task(row: dict[str, Any], answerability: list[str], contexts: list[dict[str, Any]]) -> Iterator[_Item]:
-    pages = [Document(tidy(c.get("title") or ""), _cut(_body(c), _ROOM)) for c in contexts]
+    pages = [Document(tidy(c.get("title") or ""), _cut(_body(c), ROOM)) for c in contexts]
     turns = row["input"]
     conversation = f"conversation {row['task_id'].split('<')[0]}"
     keys = (conversation, _question_key(turns[0]["text"]), *(_document_key(d.title, d.text) for d in pages))
@@ -256,7 +256,7 @@ def _fitting(documents: list[Document]) -> tuple[Document, ...]:
     """The first documents that have room together; at least one."""
     kept: list[Document] = []
     for document in documents:
-        if kept and sum(len(d.text) for d in kept) + len(document.text) > _ROOM:
+        if kept and sum(len(d.text) for d in kept) + len(document.text) > ROOM:
             break
         kept.append(document)
     return tuple(kept)

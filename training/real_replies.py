@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from training.chat_format import Conversation, Document
-from training.reading.checking import tell_prompt
+from training.reading.checking import tell_prompt, with_neighbour
 from training.reading.requests import opening
 from training.reading.writer import Writer
 from training.real_documents import RealQuestion
 from training.retelling import beside, gap_question, retold
 from training.scene_replies import Judged, replied
-from training.statements import Passage, alteration, read_passage, read_passages, read_sentence, stranger
+from training.statements import Passage, alteration, read_passage, read_sentence, stranger
 
 _GAP_SHARE = 0.15
 _BESIDE_SHARE = 0.15
@@ -23,7 +23,7 @@ def altered_sentence(writer: Writer, page: Passage, new_wording: bool = False) -
     change = alteration(sentence, page, writer.data, writer.split, writer.random)
     if change is None:
         return []
-    documents = _documents(writer, page)
+    documents = with_neighbour(writer, page)
     changed = change.in_documents(documents)
     shown = "\n".join(document.text for document in documents)
     said_changed = "\n".join(document.text for document in changed)
@@ -41,7 +41,7 @@ def altered_sentence(writer: Writer, page: Passage, new_wording: bool = False) -
 
 def strangers_sentence(writer: Writer, page: Passage, new_wording: bool = False) -> list[Judged]:
     """A sentence of a page, and one of another page, told again in the same way."""
-    documents = _documents(writer, page)
+    documents = with_neighbour(writer, page)
     shown = "\n".join(document.text for document in documents)
     foreign = stranger(page, shown, writer.data, writer.split, writer.random)
     if foreign is None:
@@ -94,16 +94,6 @@ def _two_by_two(
 def _either_half(writer: Writer, judged: list[Judged]) -> list[Judged]:
     """Both halves of the four, in any order: what is cut off after two is as often the one as the other."""
     return judged[2:] + judged[:2] if len(judged) == 4 and writer.random.random() < 0.5 else judged
-
-
-def _documents(writer: Writer, page: Passage) -> list[Document]:
-    """The page, now and then with another one."""
-    documents = [page.document]
-    if writer.random.random() < 0.2:
-        other = writer.random.choice(read_passages(writer.data, writer.split)).document
-        if other != page.document:
-            documents.insert(writer.random.randrange(2), other)
-    return documents
 
 
 def _question(writer: Writer, documents: list[Document], changed: list[Document], new_wording: bool) -> str:

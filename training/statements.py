@@ -10,7 +10,7 @@ import functools
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.chat_format import Document
@@ -141,9 +141,14 @@ class Alteration:
 
 @functools.cache
 def read_passages(data: Path | None, split: Split) -> tuple[Passage, ...]:
-    """The passages of one side that have at least two sentences to speak of."""
+    """The passages of one side that have at least two sentences to speak of.
+
+    Pages repeat each other's standing phrases: on the measured sides, nothing is said that training pages say, too.
+    """
+    known = set() if split == "train" else {s for page in read_passages(data, "train") for s in page.sentences}
     found = (read_passage(document, source) for document, source in passages(data, split))
-    return tuple(passage for passage in found if len(passage.sentences) > 1)
+    kept = (replace(page, sentences=tuple(s for s in page.sentences if s not in known)) for page in found)
+    return tuple(page for page in kept if len(page.sentences) > 1)
 
 
 def read_passage(document: Document, source: str) -> Passage:

@@ -162,7 +162,7 @@ def test_an_altered_sentence_is_what_the_documents_do_not_say(data: Path, split:
             assert told_wrong not in shown(wrong)
         if judged:
             assert {c.messages[-1].text for c, _ in judged[:2]} == {c.messages[-1].text for c, _ in judged[2:]}
-    assert seen > 200
+    assert seen > 150
 
 
 def test_a_strangers_words_are_not_in_the_documents(data: Path) -> None:
@@ -261,9 +261,9 @@ def test_a_verdict_agrees_with_the_documents(data: Path, make: Callable[[Writer]
             asked = conversation.messages[position - 1].text
             # Either the user makes the claim, in the turn that asks, or the assistant did, in the turn before.
             said = re.sub(r" (?:Is that|Do the|Does the)[^?]*\?$", "", asked)
-            if said == asked:
-                said = conversation.messages[position - 2].text
-                assert conversation.messages[position - 2].weight == 0
+            judged = conversation.messages[position - 1 - (said == asked)]
+            said = judged.text if said == asked else said
+            assert judged.weight == yes  # what is wrong is not learned
             if len(said) > 30 and said in shown(conversation):
                 assert yes, (said, shown(conversation))
             verdicts[yes] += 1

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from training.chat_format import Conversation, Document
 from training.reading.requests import aside_turn, opening
 from training.reading.writer import Writer
+from training.real_documents import ROOM
 from training.retelling import beside, gap_question, retold
 from training.scenes import (
     NOT_STATED,
@@ -112,9 +113,7 @@ def _checked_page(writer: Writer, pages: Sequence[Passage]) -> Conversation:
     page = writer.random.choice(pages)
     if writer.random.random() < _DISGUISED_SHARE:
         page = disguised(page, writer.names)
-    documents = [page.document]
-    if writer.random.random() < 0.2:
-        documents.insert(writer.random.randrange(2), writer.random.choice(pages).document)
+    documents = with_neighbour(writer, page)
     changes = []
     for sentence in writer.random.sample(page.sentences, min(len(page.sentences), writer.random.randint(3, 8))):
         change = alteration(sentence, page, writer.data, writer.split, writer.random)
@@ -130,6 +129,16 @@ def _checked_page(writer: Writer, pages: Sequence[Passage]) -> Conversation:
         if (change.sentence in text) != (change.altered in text):
             _check_statement(writer, conversation, page, change, text)
     return conversation
+
+
+def with_neighbour(writer: Writer, page: Passage) -> list[Document]:
+    """The page's document, now and then with another one, where there is room."""
+    documents = [page.document]
+    other = writer.random.choice(read_passages(writer.data, writer.split)).document
+    is_short = len(page.document.text) + len(other.text) <= ROOM
+    if writer.random.random() < 0.3 and is_short and other != page.document:
+        documents.insert(writer.random.randrange(2), other)
+    return documents
 
 
 def _check_statement(writer: Writer, conversation: Conversation, page: Passage, change: Alteration, text: str) -> None:
@@ -171,13 +180,13 @@ def tell_prompt(documents: Sequence[Document], generator: random.Random, new_wor
 
 def _check_claim(writer: Writer, conversation: Conversation, claim: str, right: bool, correction: str) -> None:
     """The user makes a claim and asks whether it holds."""
-    conversation.add("user", f"{claim} {writer.random.choice(_VERIFY[:_CLAIM_VERIFY])}")
+    conversation.add("user", f"{claim} {writer.random.choice(_VERIFY[:_CLAIM_VERIFY])}", weight=int(right))
     _verdict(writer, conversation, right, correction)
 
 
 def _check_reply(writer: Writer, conversation: Conversation, reply: str, right: bool, correction: str) -> None:
     """The assistant says something, and what follows depends on whether it holds."""
-    conversation.add("assistant", reply, weight=0)
+    conversation.add("assistant", reply, weight=int(right))
     if right:
         confirmed(writer, conversation)
     else:
