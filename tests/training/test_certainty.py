@@ -54,17 +54,32 @@ def test_isotonic_is_the_best_rising_curve(seed: int) -> None:
     assert [curve.share(confidences[i]) for i in order] == pytest.approx(expected)
 
 
-def test_isotonic_rests_on_blocks_of_answers() -> None:
+def test_every_step_rests_on_enough_answers() -> None:
     generator = random.Random(1)
     confidences = [generator.random() for _ in range(1055)]
     right = [generator.random() < confidence**2 for confidence in confidences]
     curve = isotonic(confidences, right, least=100)
-    in_order = sorted(zip(confidences, right, strict=True))
-    blocks = [in_order[start : start + 100] for start in range(0, 900, 100)] + [in_order[900:]]
-    expected = _best_rising([sum(r for _, r in block) / len(block) for block in blocks], [len(b) for b in blocks])
-    assert [curve.share(block[0][0]) for block in blocks] == pytest.approx(expected)
-    assert curve.share(0.0) == pytest.approx(expected[0])
-    assert curve.share(1.0) == pytest.approx(expected[-1])
+    assert list(curve.shares) == sorted(curve.shares)
+    assert len(curve.shares) >= 5
+    for low, high, share in zip(curve.edges, (*curve.edges[1:], 2.0), curve.shares, strict=True):
+        own = [verdict for confidence, verdict in zip(confidences, right, strict=True) if low <= confidence < high]
+        assert len(own) >= 100
+        assert sum(own) / len(own) == pytest.approx(share)
+
+
+def test_few_answers_make_one_step() -> None:
+    assert isotonic([0.1, 0.2, 0.7], [False, True, True], least=100).shares == (2 / 3,)
+
+
+def test_a_gap_between_guesses_and_knowledge_stays_a_gap() -> None:
+    # Few know: their answers are not thrown together with the surest of the guesses.
+    generator = random.Random(3)
+    guesses = [(0.2 + 0.2 * generator.random(), generator.random() < 0.25) for _ in range(950)]
+    known = [(0.9 + 0.1 * generator.random(), generator.random() < 0.98) for _ in range(130)]
+    answers = guesses + known
+    curve = isotonic([confidence for confidence, _ in answers], [verdict for _, verdict in answers], least=100)
+    assert curve.share(0.9) > 0.9
+    assert curve.share(0.39) < 0.45
 
 
 def test_equal_confidences_have_one_share() -> None:
