@@ -6,8 +6,8 @@ import re
 
 
 def _any_of(words: str) -> str:
-    """A pattern of words, one or several a line: spaces within a line part words, and `_` stands for a space."""
-    return r"\b(" + "|".join(words.replace("_", "[ -]").split()) + r")\b"
+    """A pattern of words, which spaces part; `_` stands for a space within one."""
+    return r"\b(" + "|".join(words.split()).replace("_", " ") + r")\b"
 
 
 # Hardly said in a first turn unless it is meant badly.
