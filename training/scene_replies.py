@@ -22,6 +22,10 @@ from training.scenes import (
 # A conversation that ends in a reply, and whether the documents support all that it says.
 Judged = tuple[Conversation, bool]
 
+_UNSTATED_SHARE = 0.15
+# As often as "the documents do not say that" is right, it is wrong.
+_GIVEN_UP_SHARE = 0.12
+
 
 def scene_replies(writer: Writer, new_wording: bool = False) -> list[Judged]:
     """One to four replies about one scene.
@@ -39,7 +43,7 @@ def scene_replies(writer: Writer, new_wording: bool = False) -> list[Judged]:
     if roll < 0.03:
         small_talk_turn(writer, before)
         return [(before, True)]
-    if roll < 0.15:
+    if roll < _UNSTATED_SHARE:
         return _about_unstated(writer, before, scene, index, new_wording)
     return _about_stated(writer, before, scene, index, new_wording)
 
@@ -88,6 +92,9 @@ def _about_stated(
         claims = [claim, *besides] if first else [*besides, claim]
         return reply_text(claims, random.Random(style), new_wording)
 
+    if writer.random.random() < _GIVEN_UP_SHARE:
+        gives_up = writer.random.choice(NOT_STATED)
+        return [(replied(conversation, reply(right, beside)), True), (replied(conversation, gives_up), False)]
     says_right, says_wrong = reply(right, beside), reply(wrong, beside)
     judged = [(replied(conversation, says_right), True), (replied(conversation, says_wrong), False)]
     if writer.random.random() < 0.4:

@@ -17,6 +17,8 @@ from training.real_documents import ROOM
 from training.retelling import beside, gap_question, retold
 from training.scenes import (
     NOT_STATED,
+    Claim,
+    Scene,
     claim_text,
     false_claim,
     make_scene,
@@ -26,6 +28,7 @@ from training.scenes import (
     unstated_claim,
 )
 from training.statements import Alteration, Passage, alteration, disguised, read_passages, stranger
+from training.world import fill
 
 _VERIFY = (
     "Is that supported by the documents?",
@@ -67,6 +70,8 @@ _VERDICT_WEIGHT = 10
 _REACTION_WEIGHT = 5
 # Real pages are few: with other names they are others, and cannot be known by heart.
 _DISGUISED_SHARE = 0.3
+# So often, the assistant says that the documents do not state what they do.
+_GIVEN_UP_SHARE = 0.1
 
 
 def checking_chat(writer: Writer) -> Conversation:
@@ -76,26 +81,44 @@ def checking_chat(writer: Writer) -> Conversation:
     conversation.documents = scene.documents()
     for _ in range(writer.random.randint(3, 8)):
         index = writer.random.randrange(len(scene.entities))
-        right = true_claim(scene, index, writer.random.choice(scene.stated[index]))
-        claim, correction = right, reply_text([right], writer.random)
-        if writer.random.random() < 0.5:
-            unstated = unstated_claim(scene, index, writer.names, writer.random)
-            if unstated and writer.random.random() < 0.25:
-                claim, correction = unstated, writer.random.choice(NOT_STATED)
-            else:
-                claim = false_claim(scene, right, writer.names, writer.random)
-        if writer.random.random() < 0.4:
-            # A claim that stands alone has to name what it is about.
-            text = claim_text(claim, writer.random, False)
-            if claim.entity.name not in text:
-                text = claim.attribute.statements[0].replace("{e}", claim.entity.name).replace("{v}", claim.value)
-                text = text[0].upper() + text[1:]
-            _check_claim(writer, conversation, text, claim is right, correction)
-            continue
-        conversation.add("user", question_text(claim.entity, claim.attribute, writer.random, False))
-        reply = reply_text([claim], writer.random)
-        _check_reply(writer, conversation, reply, claim is right, correction)
+        unstated = unstated_claim(scene, index, writer.names, writer.random)
+        if unstated and writer.random.random() < 0.15:
+            _check_unstated(writer, conversation, unstated)
+        else:
+            _check_stated(writer, conversation, scene, index)
     return conversation
+
+
+def _check_stated(writer: Writer, conversation: Conversation, scene: Scene, index: int) -> None:
+    """Checks a claim about what the documents state, which is right, wrong, or that they do not state it."""
+    right = true_claim(scene, index, writer.random.choice(scene.stated[index]))
+    supported = writer.random.random() < 0.55
+    claim = right if supported else false_claim(scene, right, writer.names, writer.random)
+    correction = reply_text([right], writer.random)
+    if writer.random.random() < 0.4:
+        return _check_claim(writer, conversation, _whole_claim(claim, writer.random), supported, correction)
+    reply = reply_text([claim], writer.random)
+    if supported and writer.random.random() < _GIVEN_UP_SHARE:
+        supported, reply = False, writer.random.choice(NOT_STATED)
+    conversation.add("user", question_text(claim.entity, claim.attribute, writer.random, False))
+    return _check_reply(writer, conversation, reply, supported, correction)
+
+
+def _check_unstated(writer: Writer, conversation: Conversation, claim: Claim) -> None:
+    """Checks a claim about what the documents do not state, or that they do not."""
+    correction = writer.random.choice(NOT_STATED)
+    conversation.add("user", question_text(claim.entity, claim.attribute, writer.random, False))
+    supported = writer.random.random() < 0.4
+    reply = writer.random.choice(NOT_STATED) if supported else reply_text([claim], writer.random)
+    _check_reply(writer, conversation, reply, supported, correction)
+
+
+def _whole_claim(claim: Claim, generator: random.Random) -> str:
+    """A claim that stands alone, and so names what it is about."""
+    text = claim_text(claim, generator, False)
+    if claim.entity.name.lower() in text.lower():
+        return text
+    return fill(generator.choice(claim.attribute.statements), claim.entity, claim.value)
 
 
 def real_checking_chat(writer: Writer) -> Conversation | None:
