@@ -1,0 +1,1 @@
+"""The paper's comparison of LoRA and aLoRA, on the bundled model; and its verdicts through the engine."""
