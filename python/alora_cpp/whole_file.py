@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import uuid
 from pathlib import Path
 
 
@@ -14,12 +13,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
         OSError: It cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".unfinished-")
+    # Not a file of tempfile's: those are closed to other users, whatever the umask says.
+    unfinished = path.with_name(f".unfinished-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(unfinished).replace(path)
+        with unfinished.open("xb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        unfinished.replace(path)
     except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
