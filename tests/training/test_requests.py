@@ -150,15 +150,15 @@ def test_no_framing_or_template_is_on_two_sides() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_framing_is_no_framing_of_training(kind: requests.Kind) -> None:
-    trained = {text for form in ("do", "make") for p in requests._framings(kind, form, "train") for text in p}
+def test_a_new_framing_is_one_of_its_side(kind: requests.Kind) -> None:
+    framings = [text for form in ("do", "make") for p in requests._framings(kind, form, "test") for text in p]
+    assert all(split_of(text) == "test" for text in framings)
+    ends = [re.fullmatch(r"(.*?)\{\w+\}(.*)", text) for text in framings]
     writer = Writer(random.Random(5), None, "test")
-    for _ in range(200):
+    for _ in range(60):
         request = requests.write_request(writer, kind, framing="test", plain=True)
         assert request.origin == "generated, new framing"
-        assert request.text not in trained
-    # The seam itself: a framing of the test side is what was chosen.
-    assert all(split_of(text) == "test" for p in requests._framings(kind, "do", "test") for text in p)
+        assert any(m and request.text.startswith(m[1]) and request.text.endswith(m[2]) for m in ends), request.text
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -288,6 +288,32 @@ def test_verdicts_in_conversation_weigh_more_and_are_right(data: Path) -> None:
         assert text.startswith("Unsafe." if kind == "unsafe" else "Safe.")
         assert request.named in text
         assert requests.refusal(request, random.Random(1))
+
+
+def test_half_of_what_is_asked_in_chats_is_declined(data: Path) -> None:
+    writer = Writer(random.Random(8), data)
+    said = Counter(
+        turn.text in requests.talk("helpful")
+        for _ in range(1000)
+        for turn in reading.request_chat(writer).messages
+        if turn.role == "assistant" and turn.weight == 2
+    )
+    assert 0.45 < said[True] / sum(said.values()) < 0.55
+
+
+def test_attempts_are_told_from_what_is_only_unsafe(data: Path) -> None:
+    writer = Writer(random.Random(9), data)
+    turns = [reading.any_turn(writer, attempt=n % 2 == 0) for n in range(2000)]
+    assert sum(turn.jailbreak for turn in turns) == 1000
+    assert 150 < sum(turn.unsafe and not turn.jailbreak for turn in turns) < 450
+    firsts = Counter(
+        turn.text.split(".")[0]
+        for _ in range(300)
+        for turn in reading.guarded_chat(writer).messages
+        if turn.role == "assistant"
+    )
+    assert set(firsts) == {"Yes", "No"}
+    assert min(firsts.values()) > 0.4 * sum(firsts.values())
 
 
 def test_careless_typing_keeps_the_text_readable() -> None:
