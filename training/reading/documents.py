@@ -9,6 +9,7 @@ from training.reading.writer import Writer
 from training.real_documents import questions
 from training.scenes import (
     NOT_STATED,
+    Claim,
     Scene,
     false_claim,
     make_scene,
@@ -30,11 +31,12 @@ def document_chat(writer: Writer) -> Conversation:
         stay = index >= 0 and writer.random.random() < 0.5
         index = index if stay else writer.random.randrange(len(scene.entities))
         pronoun = stay and writer.random.random() < 0.6
-        if writer.random.random() < 0.16:
-            _ask_unstated(writer, conversation, scene, index, pronoun)
+        unstated = unstated_claim(scene, index, writer.names, writer.random)
+        if unstated and writer.random.random() < 0.2:
+            _ask_unstated(writer, conversation, unstated, pronoun)
         else:
             _ask_stated(writer, conversation, scene, index, pronoun)
-    return conversation if conversation.messages else conversation.add("user", "Hello!").add("assistant", "Hello!")
+    return conversation
 
 
 def _ask_stated(writer: Writer, conversation: Conversation, scene: Scene, index: int, pronoun: bool) -> None:
@@ -55,10 +57,7 @@ def _ask_stated(writer: Writer, conversation: Conversation, scene: Scene, index:
         confirmed(writer, conversation)
 
 
-def _ask_unstated(writer: Writer, conversation: Conversation, scene: Scene, index: int, pronoun: bool) -> None:
-    claim = unstated_claim(scene, index, writer.names, writer.random)
-    if claim is None:
-        return
+def _ask_unstated(writer: Writer, conversation: Conversation, claim: Claim, pronoun: bool) -> None:
     conversation.add("user", question_text(claim.entity, claim.attribute, writer.random, False, pronoun))
     if writer.random.random() < 0.4:
         conversation.add("assistant", reply_text([claim], writer.random), weight=0)
