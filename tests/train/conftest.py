@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 _TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(folder) for folder in (_TESTS, _TESTS / "python") if str(folder) not in sys.path]
+sys.path[:0] = [str(folder) for folder in (_TESTS, _TESTS / "python", _TESTS / "train") if str(folder) not in sys.path]
 
 
 @pytest.fixture(scope="session")

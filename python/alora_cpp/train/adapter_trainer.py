@@ -22,6 +22,7 @@ from alora_cpp.train.answer_logits import answer_logits, has_plain_cache, token_
 from alora_cpp.train.batches import Batch, collate, draw_batches
 from alora_cpp.train.examples import TokenizedExample
 from alora_cpp.train.options import TrainingOptions
+from alora_cpp.train.written_answers import WrittenAnswers
 
 _WARM_UP = 0.05
 _CHECKPOINTS = 10
@@ -63,6 +64,7 @@ class AdapterTrainer(Trainer):
         options: TrainingOptions,
         folder: Path,
         *,
+        listed: Sequence[Sequence[int]] = (),
         progress: Callable[[Step], object] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class AdapterTrainer(Trainer):
             validation: To measure on.
             options: How to train.
             folder: Where checkpoints go.
+            listed: The tokens of every answer there may be, where these are listed.
             progress: Told after each step and each measurement.
             should_stop: Asked after each step; the training then ends, with a checkpoint.
         """
@@ -83,6 +86,7 @@ class AdapterTrainer(Trainer):
         self._batches = draw_batches(
             [one.length for one in examples], batch_size=options.batch_size, epochs=options.epochs, seed=options.seed
         )
+        self._written = WrittenAnswers(listed)
         self._told = progress or (lambda step: None)
         self._last: Step | None = None
         self.measured: dict[str, float] = {}
@@ -110,39 +114,36 @@ class AdapterTrainer(Trainer):
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *more: Any, **options: Any) -> torch.Tensor:
         """The mean of the answers' tokens by weight, in nats."""
-        total, weight, _ = self._losses(inputs["batch"])
-        return total / weight
+        logits, targets, weights = self._read(inputs["batch"])
+        return _loss(logits, targets, weights) / weights.sum()
 
     def evaluate(self, *ignored: Any, **also_ignored: Any) -> dict[str, float]:
         """Measures on the validation examples."""
         self._adapted.train(False)
-        total, weights, exact = 0.0, 0.0, 0
+        loss, weight, exact = 0.0, 0.0, 0
         by_length = sorted(self._validation, key=lambda one: one.length)
         for start in range(0, len(by_length), self.args.per_device_train_batch_size):
             batch = collate(by_length[start : start + self.args.per_device_train_batch_size])["batch"]
             with torch.no_grad():
-                loss, weight, right = self._losses(batch)
-            total, weights, exact = total + float(loss), weights + float(weight), exact + right
-        metrics = {"eval_loss": total / weights, "eval_exact": exact / len(by_length)}
+                logits, targets, weights = self._read(batch)
+            loss += float(_loss(logits, targets, weights))
+            weight += float(weights.sum())
+            exact += self._written.count_right(batch, logits, targets)
+        metrics = {"eval_loss": loss / weight, "eval_exact": exact / len(by_length)}
         self.measured = metrics
         self.log(metrics)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._tell(validation_loss=metrics["eval_loss"], exact=metrics["eval_exact"])
         return metrics
 
-    def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """The sum of the tokens' losses by weight, that of the weights, and how many answers are right throughout."""
+    def _read(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits of all answers' tokens, the tokens that are there, and their weights."""
         batch = batch.to(self.args.device)
         precision = torch.bfloat16 if self.args.bf16 else torch.float16
         mixed = torch.autocast(self.args.device.type, dtype=precision, enabled=self.args.bf16 or self.args.fp16)
         with mixed:
             logits, targets = answer_logits(self._adapted, batch, over_cache=self.reads_over_cache)
-        weights = token_weights(batch)
-        losses = cross_entropy(logits, targets, reduction="none")
-        # The token that ends an answer does not count: labels are chosen among, not written to their end.
-        counts = (batch.targets >= 0).sum(1).tolist()
-        right = (logits.argmax(-1) == targets).split(counts)
-        return (losses * weights).sum(), weights.sum(), sum(bool(one[:-1].all()) for one in right)
+        return logits, targets, token_weights(batch)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Writes the adapter alone. With embeddings in mind, PEFT would look the base up on the hub."""
@@ -157,6 +158,11 @@ class AdapterTrainer(Trainer):
         done = self.state.global_step + ("loss" in known)
         self._last = Step(**{**last.__dict__, **known, "step": done, "n_steps": self.state.max_steps})
         self._told(self._last)
+
+
+def _loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The sum by weight, in nats."""
+    return (cross_entropy(logits, targets, reduction="none") * weights).sum()
 
 
 class _Stop(TrainerCallback):

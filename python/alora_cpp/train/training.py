@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alora_cpp.errors import Cancelled, TrainingError
 from alora_cpp.file_digest import digest_of
+from alora_cpp.intrinsic import listed_answers
 from alora_cpp.io import parse_io_yaml
 from alora_cpp.labelled_data import LabelledExample, read_labelled_data
 from alora_cpp.model import Model
@@ -254,6 +255,7 @@ def _train(
         plan.tokenized_validation,
         plan.options,
         unfinished.folder,
+        listed=[plan.base.vocabulary.tokenize(answer.text) for answer in listed_answers(plan.question.config)],
         progress=progress,
         should_stop=should_stop,
     )
