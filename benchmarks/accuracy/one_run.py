@@ -57,7 +57,7 @@ class Runner:
         test, examples = self._measured(task, "test")
         tried = members(task, rates, seed, self._encode)
         everyone = [member for group in tried.values() for member in group]
-        schedule = Schedule(checks=4, seconds=seconds, seed=seed)
+        schedule = Schedule(rows=64, checks=4, seconds=seconds, seed=seed)
         fleet, losses = train_fleet(self._fast, everyone, rows, validation, schedule)
         trained = time.monotonic()
         best = {c: min(group, key=lambda member: losses[member.name]) for c, group in tried.items()}

@@ -181,8 +181,11 @@ def _adapted(normed: Tensor, adapters: LayerAdapters, governed: Tensor | None) -
 
 def _attend_all(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """Causal attention within each row: [G, N, T, heads, size] each."""
-    turned = (part.flatten(0, 1).transpose(1, 2) for part in (query, key, value))
-    mixed = functional.scaled_dot_product_attention(*turned, is_causal=True, scale=scale, enable_gqa=True)
+    # Not every kernel knows grouped heads; repeating them costs little beside falling back to a slow one.
+    share = query.shape[3] // key.shape[3]
+    turned = (query, key.repeat_interleave(share, 3), value.repeat_interleave(share, 3))
+    queries, keys, values = (part.flatten(0, 1).transpose(1, 2) for part in turned)
+    mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scale)
     return mixed.transpose(1, 2).unflatten(0, query.shape[:2]).flatten(-2)
 
 

@@ -36,7 +36,7 @@ class Schedule:
     """
 
     epochs: int = 1
-    rows: int = 256
+    rows: int = 128
     tokens: int = 65_536
     checks: int = 8
     seconds: float = math.inf
@@ -234,5 +234,5 @@ def _learn(
 ) -> None:
     prefix = read_prefix(base, batch) if fleet.any_late() else None
     for group, own, optimizer in zip(fleet.groups, suffixes, optimizers, strict=True):
-        group.losses(base, batch, own, prefix).sum().backward()  # type: ignore[no-untyped-call]
+        group.losses(base, batch, own, prefix).sum().backward()
         optimizer.step(factor)
