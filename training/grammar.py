@@ -48,6 +48,14 @@ def fill(phrase: str, slots: Slots, generator: random.Random) -> str:
     return phrase
 
 
+_BEFORE_VOWEL = re.compile(r"\b([aA]) (?=[aeioAEIO](?!uro|ne\b)|u(?!ni|s[ei]))")
+
+
+def with_articles(text: str) -> str:
+    """`a app` as `an app`: a slot does not know what comes to stand in it."""
+    return _BEFORE_VOWEL.sub(r"\1n ", text)
+
+
 _DOUBLED = re.compile(r"[^aeiou]*[aeiou][bdgkmnprtz]|commit|kidnap|forget|begin|submit|transmit|unplug|quit|equip")
 _ADVERB = re.compile(r"(?!(?:fly|rely|apply|supply|reply|multiply|bully|comply|imply)\b)\w+ly$")
 

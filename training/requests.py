@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from training.grammar import Slots, alternatives, expansions, fill, with_ing, with_s
+from training.grammar import Slots, alternatives, expansions, fill, with_articles, with_ing, with_s
 from training.reading.writer import Writer
 from training.real_requests import is_measured
 from training.scenes import make_scene, question_text
@@ -135,7 +135,7 @@ def write_request(writer: Writer, kind: Kind, framing: Split = "train", plain: b
     while True:
         form, phrase, named = write_phrase(writer, kind, forms)
         text = phrase if form == "say" else _framed(writer, kind, form, phrase, framing)
-        text = text[0].upper() + text[1:] if form == "say" else text
+        text = with_articles(text[0].upper() + text[1:] if form == "say" else text)
         if writer.split != "train" or not is_measured(text, writer.data):
             break
     origin = "generated" if framing == "train" else "generated, new framing"

@@ -19,7 +19,7 @@ from made_up_data import write_data
 
 from training import jailbreaks, requests
 from training.chat_format import Conversation
-from training.grammar import alternatives, expansions, fill, with_ing, with_s
+from training.grammar import alternatives, expansions, fill, with_articles, with_ing, with_s
 from training.reading import requests as reading
 from training.reading.writer import Writer
 from training.real_requests import is_measured, measured_requests, real_requests
@@ -108,6 +108,11 @@ def test_alternatives_are_written_out_and_slots_filled() -> None:
 )
 def test_verbs_are_inflected(phrase: str, ing: str, s: str) -> None:
     assert (with_ing(phrase), with_s(phrase)) == (ing, s)
+
+
+def test_articles_fit_what_follows() -> None:
+    text = "Write a app for a user, a old man, a unit, a one-man show, a European and a umbrella."
+    assert with_articles(text) == text.replace("a app", "an app").replace("a old", "an old").replace("a umb", "an umb")
 
 
 @pytest.mark.parametrize("path", sorted(GRAMMARS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
