@@ -13,8 +13,10 @@ import io
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,17 @@ def tidy(text: str) -> str:
 def questions(data: Path | None, split: Split) -> tuple[RealQuestion, ...]:
     """The questions over documents of one side."""
     return tuple(v for v, _ in _of_side(data, split) if isinstance(v, RealQuestion)) if data else ()
+
+
+@functools.cache
+def replied_questions(data: Path | None, split: Split) -> tuple[tuple[RealQuestion, ...], tuple[float, ...]]:
+    """The questions of one side that have a reply, and how often each is to be used, summed up as `choices` takes it.
+
+    A data set counts by the square root of its size: none is drowned, and none repeats itself too much.
+    """
+    found = tuple(item for item in questions(data, split) if item.reply)
+    sizes = Counter(item.source for item in found)
+    return found, tuple(accumulate(sizes[item.source] ** -0.5 for item in found))
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from training.chat_format import Conversation
 from training.reading.checking import caught, confirmed
 from training.reading.requests import opening
 from training.reading.writer import Writer
-from training.real_documents import questions
+from training.real_documents import replied_questions
 from training.scenes import (
     NOT_STATED,
     Claim,
@@ -68,17 +68,18 @@ def _ask_unstated(writer: Writer, conversation: Conversation, claim: Claim, pron
 
 def grounded_chat(writer: Writer) -> Conversation | None:
     """A real question over real documents, with the data set's reply, that reply altered, or a stranger's."""
-    items = [item for item in questions(writer.data, writer.split) if item.reply]
+    items, cumulative = replied_questions(writer.data, writer.split)
     if not items:
         return None
-    item = writer.random.choice(items)
+    (item,) = writer.random.choices(items, cum_weights=cumulative)
+    (stranger,) = writer.random.choices(items, cum_weights=cumulative)
     right = item.reply or ""
     conversation = Conversation(list(item.messages), list(item.documents))
-    if writer.random.random() < 0.5:
+    if writer.random.random() < 0.5 or stranger.documents == item.documents:
         conversation.add("assistant", right)
         confirmed(writer, conversation)
         return conversation
-    reply = writer.random.choice(items).reply or ""
+    reply = stranger.reply or ""
     if writer.random.random() < 0.6:
         page = read_passage(item.documents[0], item.source)
         change = alteration(read_sentence(right), page, writer.data, writer.split, writer.random)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from training.reading.writer import Writer
-from training.real_documents import RealQuestion, questions
+from training.real_documents import RealQuestion, replied_questions
 from training.real_replies import altered_reply, altered_sentence, strangers_reply, strangers_sentence
 from training.scene_replies import Judged, scene_replies
 from training.splits import Split
@@ -27,12 +27,13 @@ def training_examples(seed: str, sources: Sources) -> Iterator[Example]:
     """Endless examples, half of them from real documents where there are any."""
     writer = Writer(random.Random(f"hallucination {seed}"), sources.data)
     pages = read_passages(sources.data, "train")
-    items = _with_replies(sources, "train")
+    items, cumulative = replied_questions(sources.data, "train")
     while True:
         if not pages or writer.random.random() > _REAL_SHARE:
             yield from _examples(scene_replies(writer), "generated")
         elif items and writer.random.random() < _REPLY_SHARE:
-            yield from _of_reply(writer, writer.random.choice(items), items, writer.random.random() < _ALTERED_SHARE)
+            (item,) = writer.random.choices(items, cum_weights=cumulative)
+            yield from _of_reply(writer, item, items, writer.random.random() < _ALTERED_SHARE)
         else:
             yield from _of_page(writer, writer.random.choice(pages), writer.random.random() < _ALTERED_SHARE, False)
 
@@ -47,7 +48,7 @@ def measured_examples(split: Split, sources: Sources, generated: int) -> list[Ex
     while len(found) < generated:
         found += _examples(scene_replies(writer, new_wording=True), "generated, new wording")
     del found[generated:]
-    items = _with_replies(sources, split)
+    items, _ = replied_questions(sources.data, split)
     pages = read_passages(sources.data, split)
     for altered in (True, False):
         for item in _spread(items):
@@ -55,10 +56,6 @@ def measured_examples(split: Split, sources: Sources, generated: int) -> list[Ex
         for place, page in enumerate(_spread(pages)):
             found += _of_page(writer, page, altered, new_wording=place % 2 == 0)[:2]
     return found
-
-
-def _with_replies(sources: Sources, split: Split) -> list[RealQuestion]:
-    return [item for item in questions(sources.data, split) if item.reply]
 
 
 def _of_reply(writer: Writer, item: RealQuestion, items: Sequence[RealQuestion], altered: bool) -> list[Example]:
