@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from training.rounding import as_rounded, projections
 
 _log = logging.getLogger(__name__)
 _MOMENTUM = (0.9, 0.95)
+_COMPILING_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -96,24 +96,40 @@ class _Reader:
         return loss.detach()
 
 
-def _order(count: int, per_step: int, steps: int, device: torch.device) -> torch.Tensor:
-    """Which windows each step reads, [steps, per_step]: every window once before any is read again."""
-    if count < per_step:
-        return torch.randint(count, (steps, per_step), device=device)
-    whole = count // per_step
-    epochs = [torch.randperm(count, device=device)[: whole * per_step] for _ in range(-(-steps // whole))]
-    return torch.cat(epochs).view(-1, per_step)[:steps]
+Windows = tuple[torch.Tensor, torch.Tensor]
+
+
+def _shuffled(windows: Windows, per_step: int) -> Iterator[Windows]:
+    ids, weights = windows
+    order = torch.randperm(len(ids), device=ids.device)
+    if len(ids) < per_step:
+        order = torch.randint(len(ids), (per_step,), device=ids.device)
+    for chosen in order[: len(order) // per_step * per_step].view(-1, per_step):
+        yield ids[chosen].long(), weights[chosen].float()
+
+
+def _batches(shards: Iterable[tuple[Ids, Weights]], per_step: int, device: torch.device) -> Iterator[Windows]:
+    """Every shard as it is written, so that nobody waits for the last one; then all of them, over and over."""
+    read: list[Windows] = []
+    for ids, weights in shards:
+        read.append((torch.from_numpy(ids).to(device), torch.from_numpy(weights).to(device)))
+        yield from _shuffled(read[-1], per_step)
+    corpus = torch.cat([ids for ids, _ in read]), torch.cat([weights for _, weights in read])
+    learned = (corpus[1] > 0).float().mean()
+    _log.info("corpus: %.1f M tokens, %.3f of them learned", corpus[0].numel() / 1e6, learned)
+    while True:
+        yield from _shuffled(corpus, per_step)
 
 
 def train_base(
-    model: GraniteForCausalLM, write: Callable[[], tuple[Ids, Weights]], length: int, schedule: Schedule
+    model: GraniteForCausalLM, shards: Iterable[tuple[Ids, Weights]], length: int, schedule: Schedule
 ) -> None:
     """Trains the base model.
 
     Args:
         model: New, or trained before.
-        write: Writes the corpus; meanwhile the model is compiled.
-        length: Of the corpus's windows, in tokens.
+        shards: The corpus, part by part, in windows of `length` tokens.
+        length: Of the windows.
         schedule: How to train.
     """
     torch.manual_seed(schedule.seed)
@@ -126,35 +142,25 @@ def train_base(
     reader, per_step = _Reader(model), max(1, schedule.tokens_per_step // length)
     optimizers = _optimizers(model, schedule.rate, fused=device.type == "cuda")
     matrices = projections(model)
-
-    with ThreadPoolExecutor(1) as executor:
-        writing = executor.submit(write)
-        if device.type == "cuda":
-            blank = torch.ones((per_step, length), dtype=torch.long, device=device)
-            reader.backward(blank, blank.float())
-            model.zero_grad(set_to_none=True)
-        corpus = writing.result()
-    ids, weights = (torch.from_numpy(part).to(device) for part in corpus)
-    _log.info("corpus: %.1f M tokens, %.3f of them learned", ids.numel() / 1e6, (corpus[1] > 0).mean())
-
-    started = time.monotonic()
-    order = _order(len(ids), per_step, schedule.steps, device)
     rounding = torch.rand(schedule.steps) < schedule.rounding
-    for step, chosen in enumerate(order):
-        progress = max(step / schedule.steps, (time.monotonic() - started) / schedule.seconds)
+    started = math.nan
+    for step, (ids, weights) in enumerate(_batches(shards, per_step, device)):
+        # The first steps compile the model: the clock starts after them.
+        started = time.monotonic() if step <= _COMPILING_STEPS else started
+        elapsed = time.monotonic() - started
+        progress = max(step / schedule.steps, elapsed / schedule.seconds)
+        if progress >= 1.0:
+            break
         factor = _rate_factor(progress, step, warm_up=max(1, min(300, schedule.steps // 10)))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = schedule.rate * factor
         with as_rounded(matrices) if rounding[step] else nullcontext():
-            loss = reader.backward(ids[chosen].long(), weights[chosen].float())
+            loss = reader.backward(ids, weights)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         model.zero_grad(set_to_none=True)
         if step % 250 == 0 or step == schedule.steps - 1:
-            elapsed = time.monotonic() - started
-            speed = (step + 1) * per_step * length / elapsed / 1e6
+            speed = step * per_step * length / max(elapsed, 1e-9) / 1e6
             _log.info("step %d loss %.4f, %.0f s, %.2f M tokens/s", step, loss.item(), elapsed, speed)
-        if progress >= 1.0:
-            break
     model.train(False)

@@ -71,16 +71,16 @@ class Corpus:
     length: int
     seed: int
 
-    def write(self, processes: int) -> tuple[Ids, Weights]:
-        """Writes the corpus in parallel shards; the shards, and so the corpus, do not depend on `processes`."""
-        shards = 128 if self.windows >= 128 else 1
-        jobs = [(self, shard, self.windows // shards) for shard in range(shards)]
+    def shards(self, processes: int) -> Iterator[tuple[Ids, Weights]]:
+        """Writes the corpus in parallel, shard by shard; it does not depend on `processes`."""
+        count = 128 if self.windows >= 128 else 1
+        jobs = [(self, shard, self.windows // count) for shard in range(count)]
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            parts = pool.starmap(_write_shard, jobs, chunksize=1)
-        return np.concatenate([ids for ids, _ in parts]), np.concatenate([weights for _, weights in parts])
+            yield from pool.imap(_write_shard, jobs)
 
 
-def _write_shard(corpus: Corpus, shard: int, windows: int) -> tuple[Ids, Weights]:
+def _write_shard(job: tuple[Corpus, int, int]) -> tuple[Ids, Weights]:
+    corpus, shard, windows = job
     encode = Encoder(load_tokenizer(corpus.tokenizer))
     mix = Mix(Writer(random.Random(f"corpus {corpus.seed} {corpus.phase} {shard}"), corpus.data), corpus.phase)
 

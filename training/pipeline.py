@@ -36,15 +36,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/bundled"), help="folder to write to")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="what to do; all by default")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--windows", type=int, default=200_000, help="size of the corpus, in windows of 1,024 tokens")
-    parser.add_argument("--steps", type=int, default=11_000, help="steps of the base model")
+    parser.add_argument("--windows", type=int, default=240_000, help="size of the corpus, in windows of 1,024 tokens")
+    parser.add_argument("--steps", type=int, default=15_000, help="steps of the base model")
     parser.add_argument("--seconds", type=float, default=math.inf, help="shortens the schedule if it binds")
-    parser.add_argument("--refine-windows", type=int, default=40_000, help="of the second phase, of 2,048 tokens")
-    parser.add_argument("--refine-steps", type=int, default=3_500, help="likewise")
+    parser.add_argument("--refine-windows", type=int, default=80_000, help="of the second phase, of 2,048 tokens")
+    parser.add_argument("--refine-steps", type=int, default=4_500, help="likewise")
     parser.add_argument("--refine-seconds", type=float, default=math.inf, help="likewise")
     parser.add_argument("--tokens-per-step", type=int, default=65_536)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the certainty questions to ask")
-    parser.add_argument("--examples", type=int, default=100_000, help="examples per task")
+    parser.add_argument("--examples", type=int, default=150_000, help="examples per task")
     parser.add_argument("--intrinsics", nargs="+", choices=list(INTRINSICS), default=list(INTRINSICS))
     parser.add_argument("--intrinsic-seconds", type=float, default=math.inf, help="for all of them together")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
@@ -60,11 +60,13 @@ def _make_tokenizer(options: argparse.Namespace) -> None:
     train_tokenizer(texts).save_pretrained(options.out / "base")
 
 
-def _read(options: argparse.Namespace, model: GraniteForCausalLM, phase: Phase, length: int, schedule: Schedule) -> None:
+def _read(
+    options: argparse.Namespace, model: GraniteForCausalLM, phase: Phase, length: int, schedule: Schedule
+) -> None:
     base = options.out / "base"
     windows = options.windows if phase == "pretrain" else options.refine_windows
     corpus = Corpus(options.data, base, phase, windows, length, options.seed)
-    train_base(model, lambda: corpus.write(options.processes), length, schedule)
+    train_base(model, corpus.shards(options.processes), length, schedule)
     save_model(model, base)
     showcase(base)
 

@@ -68,6 +68,8 @@ _NEW_TELL = ("Is there anything in the text that I should remember?", "Sum up on
 # A verdict is a word or two among hundreds: without extra weight, no model this small bothers to get it right.
 _VERDICT_WEIGHT = 10
 _REACTION_WEIGHT = 5
+# What has to be read off the documents weighs more than their own text, most of which nobody could foresee.
+READ_WEIGHT = 5
 # Real pages are few: with other names they are others, and cannot be known by heart.
 _DISGUISED_SHARE = 0.3
 # So often, the assistant says that the documents do not state what they do.
@@ -209,7 +211,7 @@ def _check_claim(writer: Writer, conversation: Conversation, claim: str, right: 
 
 def _check_reply(writer: Writer, conversation: Conversation, reply: str, right: bool, correction: str) -> None:
     """The assistant says something, and what follows depends on whether it holds."""
-    conversation.add("assistant", reply, weight=int(right))
+    conversation.add("assistant", reply, weight=READ_WEIGHT if right else 0)
     if right:
         confirmed(writer, conversation)
     else:
@@ -223,14 +225,14 @@ def _verdict(writer: Writer, conversation: Conversation, right: bool, correction
         return
     conversation.add("assistant", writer.random.choice(_NO), _VERDICT_WEIGHT)
     if writer.random.random() < 0.4:
-        conversation.add("user", writer.random.choice(_WHAT_THEN)).add("assistant", correction)
+        conversation.add("user", writer.random.choice(_WHAT_THEN)).add("assistant", correction, READ_WEIGHT)
 
 
 def caught(writer: Writer, conversation: Conversation, right: str) -> None:
     """A wrong reply is objected to, or found out when the user asks back."""
     if writer.random.random() < 0.45:
         conversation.add("user", writer.random.choice(_OBJECT), _REACTION_WEIGHT)
-        conversation.add("assistant", writer.random.choice(_SORRY) + right)
+        conversation.add("assistant", writer.random.choice(_SORRY) + right, READ_WEIGHT)
     else:
         conversation.add("user", writer.random.choice(_VERIFY))
         _verdict(writer, conversation, False, right)

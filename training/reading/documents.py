@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training.chat_format import Conversation
-from training.reading.checking import caught, confirmed
+from training.reading.checking import READ_WEIGHT, caught, confirmed
 from training.reading.requests import opening
 from training.reading.writer import Writer
 from training.real_documents import replied_questions
@@ -27,7 +27,7 @@ def document_chat(writer: Writer) -> Conversation:
     conversation = opening(writer)
     conversation.documents = scene.documents()
     index = -1
-    for _ in range(writer.random.choice((1, 2, 2, 3, 4))):
+    for _ in range(writer.random.choice((1, 2, 3, 4, 6, 8))):
         stay = index >= 0 and writer.random.random() < 0.5
         index = index if stay else writer.random.randrange(len(scene.entities))
         pronoun = stay and writer.random.random() < 0.6
@@ -53,7 +53,7 @@ def _ask_stated(writer: Writer, conversation: Conversation, scene: Scene, index:
         conversation.add("assistant", reply_text(wrong, writer.random), weight=0)
         caught(writer, conversation, reply_text([claims[slip]], writer.random))
     else:
-        conversation.add("assistant", reply_text(claims, writer.random))
+        conversation.add("assistant", reply_text(claims, writer.random), READ_WEIGHT)
         confirmed(writer, conversation)
 
 
@@ -63,7 +63,7 @@ def _ask_unstated(writer: Writer, conversation: Conversation, claim: Claim, pron
         conversation.add("assistant", reply_text([claim], writer.random), weight=0)
         caught(writer, conversation, writer.random.choice(NOT_STATED))
     else:
-        conversation.add("assistant", writer.random.choice(NOT_STATED))
+        conversation.add("assistant", writer.random.choice(NOT_STATED), READ_WEIGHT)
 
 
 def grounded_chat(writer: Writer) -> Conversation | None:
@@ -76,7 +76,7 @@ def grounded_chat(writer: Writer) -> Conversation | None:
     right = item.reply or ""
     conversation = Conversation(list(item.messages), list(item.documents))
     if writer.random.random() < 0.5 or stranger.documents == item.documents:
-        conversation.add("assistant", right)
+        conversation.add("assistant", right, READ_WEIGHT)
         confirmed(writer, conversation)
         return conversation
     reply = stranger.reply or ""
