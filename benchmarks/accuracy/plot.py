@@ -1,8 +1,8 @@
 """Plots and tables of a results file.
 
-python -m benchmarks.accuracy.plot results.json --out docs/images
+python -m benchmarks.accuracy.plot results.json --out docs/images --page docs/accuracy.md
 
-Draws four PNGs (needs matplotlib) and prints the tables of docs/accuracy.md in Markdown.
+Draws four PNGs (needs matplotlib) and prints the tables in Markdown, or puts them between the marks of a page.
 """
 
 from __future__ import annotations
@@ -29,10 +29,15 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="what `python -m benchmarks.accuracy` wrote")
-    parser.add_argument("--out", type=Path, help="folder for the plots; without it, only tables are printed")
+    parser.add_argument("--out", type=Path, help="folder for the plots; without it, none are drawn")
+    parser.add_argument("--page", type=Path, help="page to put the tables into; without it, they are printed")
     arguments = parser.parse_args()
     results = read_results(arguments.results)
-    print("\n\n".join(tables(results)))
+    if arguments.page:
+        text = with_tables(arguments.page.read_text(encoding="utf-8"), tables(results))
+        arguments.page.write_text(text, encoding="utf-8")
+    else:
+        print("\n\n".join(tables(results).values()))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         draw(results, arguments.out)
@@ -65,21 +70,46 @@ def activations(results: Results, task: str) -> dict[str, Measured]:
     return {start.activation: results.figure(task, start.name) for start in starts}
 
 
-def tables(results: Results) -> list[str]:
-    """All tables in Markdown."""
-    seeds = {task: len(runs) for task, runs in results.runs.items()}
-    counts = ", ".join(f"{task} {results.count(task)} ({seeds[task]} seeds)" for task in results.tasks)
+def tables(results: Results) -> dict[str, str]:
+    """All tables in Markdown, by the name of their marks in a page."""
+    counts = ", ".join(f"{task} {results.count(task)} ({len(runs)} seeds)" for task, runs in results.runs.items())
     several = [task for task in results.tasks if task in SEVERAL_TOKENS]
-    return [
-        f"Test examples: {counts}.",
-        _table(results, results.tasks, kinds, "One token"),
-        _differences(results),
-        _origins(results),
-        _table(results, several, tokens, "Answer"),
-        _ranks(results),
-        _table(results, results.tasks, activations, "aLoRA starts at"),
-        _calibration(results),
-    ]
+    return {
+        "made with": f"Test examples: {counts}. {_settings(results)}",
+        "kinds": _table(results, results.tasks, kinds, "One token"),
+        "differences": _differences(results),
+        "origins": _origins(results),
+        "tokens": _table(results, several, tokens, "Answer"),
+        "ranks": _ranks(results),
+        "activations": _table(results, results.tasks, activations, "aLoRA starts at"),
+        "calibration": _calibration(results),
+    }
+
+
+def with_tables(page: str, found: Mapping[str, str]) -> str:
+    """A page with the text between each `<!-- NAME -->` and `<!-- /NAME -->` replaced.
+
+    Raises:
+        ValueError: A mark is missing.
+    """
+    for name, text in found.items():
+        before, start, rest = page.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        if not start or not end:
+            raise ValueError(f"the page has no marks <!-- {name} --> and <!-- /{name} --> around a place for the table")
+        page = f"{before}{start}{text}\n{end}{after}"
+    return page
+
+
+def _settings(results: Results) -> str:
+    environment, settings = results.environment, results.settings
+    seconds = sum(run["training_seconds"] for runs in results.runs.values() for run in runs)
+    trainings = sum(len(run["members"]) for runs in results.runs.values() for run in runs) * len(settings["rates"])
+    return (
+        f"Trained on {settings['examples']:,} conversations a run, {trainings} adapters in {seconds:.0f} s, on "
+        f"{' and '.join(environment['devices'])} with torch {environment['torch']}; learning rates tried: "
+        f"{', '.join(f'{rate:g}' for rate in settings['rates'])}."
+    )
 
 
 def _formatted(task: str, measured: Measured) -> str:

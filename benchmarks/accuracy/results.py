@@ -84,7 +84,8 @@ class Results:
         stated = [np.array(run["members"][name]["percent"]) / 100 for run in self.runs[task]]
 
         def mean_error(weights: Array) -> Array:
-            return np.mean([calibration_error(confidence, right, weights) for confidence in stated], axis=0)
+            found: Array = np.stack([calibration_error(each, right, weights) for each in stated]).mean(axis=0)
+            return found
 
         ones = np.ones((1, len(right)))
         return Measured(
