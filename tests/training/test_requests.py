@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -167,7 +168,7 @@ def test_a_new_framing_is_one_of_its_side(kind: requests.Kind) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_examples_are_the_same_for_a_seed_and_balanced(task: type[safety], data: Path) -> None:
+def test_examples_are_the_same_for_a_seed_and_balanced(task: ModuleType, data: Path) -> None:
     sources = Sources(data)
     first = list(islice(task.training_examples("7", sources), 3000))
     assert first == list(islice(task.training_examples("7", sources), 3000))
@@ -180,7 +181,7 @@ def test_examples_are_the_same_for_a_seed_and_balanced(task: type[safety], data:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_everything_works_without_data(task: type[safety]) -> None:
+def test_everything_works_without_data(task: ModuleType) -> None:
     trained = list(islice(task.training_examples("7", Sources()), 500))
     assert {example.label for example in trained} == {"Y", "N"}
     measured = task.measured_examples("test", Sources(), 200)
