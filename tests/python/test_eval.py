@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,14 +63,15 @@ class TestAsk:
         assert together == n_conversation + sum(n - n_conversation for n in n_read.values())
 
     def test_what_conversations_begin_with_alike_is_read_once(self, chat_model: Model) -> None:
-        alone = [rows(chat_model, {"labels": [labelled(messages, "Y")]}) for messages in (HELLO, LONGER, OTHER)]
-        with open_chat(chat_model, HELLO) as short:
-            n_shared = short.trunk.length
-        pair = [labelled(HELLO, "Y"), labelled(LONGER, "Y")]
-        assert rows(chat_model, {"labels": pair}) == alone[0] + alone[1] - n_shared
-        # In whatever order they come, and with others between them.
-        mixed = [labelled(LONGER, "Y"), labelled(OTHER, "Y"), labelled(HELLO, "Y")]
-        assert rows(chat_model, {"labels": mixed}) <= sum(alone) - n_shared
+        other_longer = [*OTHER, *LONGER[1:]]
+        # In whatever order they come.
+        mixed = [labelled(messages, "Y") for messages in (HELLO, OTHER, LONGER, other_longer)]
+        alone = sum(rows(chat_model, {"labels": [one]}) for one in mixed)
+        n_shared = 0
+        for messages in (HELLO, OTHER):
+            with open_chat(chat_model, messages) as short:
+                n_shared += short.trunk.length
+        assert rows(chat_model, {"labels": mixed}) <= alone - n_shared
 
     def test_the_same_conversation_twice_is_asked_about_once(self, chat_model: Model) -> None:
         one = rows(chat_model, {"labels": [labelled(HELLO, "Y")]})
@@ -85,8 +87,10 @@ class TestAsk:
         assert chat.context.n_branches == 1
 
     def test_arguments_reach_the_instruction(self, chat: Chat) -> None:
-        (one,) = ask(chat, {"tagged": [labelled(HELLO, "Y")]}, arguments={"what": "true"})["tagged"]
-        assert one.verdict is not None
+        examples = {name: [labelled(HELLO, "Y")] for name in ("tagged", "no-json")}
+        judged = ask(chat, examples, arguments={"what": "true"})
+        assert judged["tagged"][0].verdict is not None
+        assert judged["no-json"][0].verdict is None
 
     def test_what_is_too_long_fails_and_the_next_is_answered(self, chat_model: Model) -> None:
         long = [{"role": "user", "content": "Hello " * 100}]
@@ -144,6 +148,17 @@ class TestScale:
     ) -> None:
         assert expected_label(chat_model.intrinsic("closed-json"), completion) == label
 
+    def test_the_keys_of_an_answer_come_in_any_order(
+        self, model: Model, adapter_paths: list[Path], tmp_path: Path
+    ) -> None:
+        either = {"enum": ["x", "y"]}
+        schema = {"type": "object", "properties": {"a": either, "b": either}, "required": ["a", "b"]}
+        pair = load(model, adapter_paths[0], tmp_path, "pair", {"response_format": json.dumps(schema)})
+        assert len(pair.labels) == 4
+        label = expected_label(pair, '{"b": "y", "a": "x"}')
+        assert label in pair.labels
+        assert json.loads(label or "") == {"a": "x", "b": "y"}
+
 
 class TestEvaluate:
     def test_completions_that_are_no_answers_are_refused_before_anything_is_asked(self, chat_model: Model) -> None:
@@ -159,15 +174,15 @@ class TestEvaluate:
 
     def test_failures_are_listed_and_not_counted(self, chat_model: Model) -> None:
         long = [{"role": "user", "content": "Hello " * 200}]
-        examples = [labelled(HELLO, "Y", origin="short"), labelled(long, "Y", origin="long", where="a.jsonl, line 2")]
-        found = evaluate(chat_model, {"labels": examples, "no-json": examples[:1]}, n_ctx=256, n_threads=1)
+        examples = [labelled(long, "Y", origin="long", where="a.jsonl, line 1"), labelled(HELLO, "Y", origin="short")]
+        found = evaluate(chat_model, {"labels": examples, "no-json": examples[1:]}, n_ctx=256, n_threads=1)
         evaluation = found["labels"]
         assert evaluation.overall is not None
         assert evaluation.overall.n == 1
         assert list(evaluation.by_origin) == ["short"]
         plain = evaluation.as_dict()
         assert plain["examples"] == 2
-        assert [one["where"] for one in plain["failed"]] == ["a.jsonl, line 2"]
+        assert [one["where"] for one in plain["failed"]] == ["a.jsonl, line 1"]
         nothing = found["no-json"]
         assert (nothing.overall, nothing.by_origin, len(nothing.failed)) == (None, {}, 1)
         assert nothing.as_dict()["overall"] is None
@@ -232,3 +247,11 @@ class TestEvaluate:
         assert not any(name.startswith("reply") for name in overall.figures)
         assert overall.reliability is not None
         assert overall.reliability.of == "label"
+
+    def test_a_value_that_is_no_share_says_nothing_of_replies(self, chat_model: Model) -> None:
+        verdict = Verdict("labels", "Y", 0.9, {"Y": 0.9, "N": 0.1}, 7.5, text="Y")
+        overall = evaluation_of(
+            chat_model.intrinsic("labels"), [Judged(labelled(HELLO, "Y", correct=True), verdict)]
+        ).overall
+        assert overall is not None
+        assert "reply_brier" not in overall.figures

@@ -35,7 +35,7 @@ class TestBootstrap:
         assert figure is not None
         half = 1.96 * amounts.std() / 20
         assert figure.value == pytest.approx(amounts.mean())
-        assert (figure.low, figure.high) == pytest.approx((figure.value - half, figure.value + half), abs=0.15 * half)
+        assert (figure.low, figure.high) == pytest.approx((figure.value - half, figure.value + half), abs=0.1 * half)
 
     def test_it_is_the_same_again_and_with_another_seed_another(self) -> None:
         amounts = np.arange(50.0)
