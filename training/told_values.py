@@ -47,7 +47,7 @@ def _pattern(part: str) -> str:
 def _values(attribute: Attribute) -> str:
     """An expression for every value that the attribute could have."""
     if attribute.pool:
-        return "|".join(re.escape(value) for value in sorted(attribute.pool, key=len, reverse=True))
+        return "|".join(map(re.escape, attribute.pool))
     if "number" in attribute.value:
         return r"\d+" + re.escape(str(attribute.value.get("unit", "")))
     return r"(?-i:(?:[Tt]he )?[A-Z]\w*(?: [A-Z]\w*){0,3})"

@@ -32,7 +32,7 @@ from training.real_questions import choices, read_choices
 from training.scenes import Claim, claim_text, make_scene, question_text, reply_text
 from training.splits import Split, split_of
 from training.told_values import told_value
-from training.world import Entity, kinds, make_entity, other_value
+from training.world import Entity, fill, kinds, make_entity, other_value
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 BOOK = closed_book()
@@ -247,6 +247,16 @@ def test_a_wrong_value_is_told_as_such_and_no_value_is_none() -> None:
         assert found is not None
         assert found.value.lower() == wrong.value.lower() != claim.value.lower()
         assert told_value("The documents do not say that.", claim.attribute) is None
+
+
+def test_every_statement_with_an_article_is_understood() -> None:
+    animal = kinds()["animal"]
+    entity = Entity(animal, "the Velo finch", "it", "the {N} finch")
+    for value in ("orange", "red"):
+        text = fill("{e} has a {v} back.", entity, value)
+        found = told_value(text, animal.attributes["colour"])
+        assert found is not None, text
+        assert found.value == value
 
 
 def _exam_folder(tmp_path: Path) -> Path:
