@@ -1,6 +1,6 @@
 """The same verdicts through the engine as through PEFT, over whole test sets: agreement, and the change in error.
 
-python -m benchmarks.accuracy.engine --build build/bundled --out engine.json
+python -m benchmarks.accuracy.engine --build build/bundled --out engine.json --page docs/accuracy_engine.md
 
 The build is what `python -m training` wrote: the base as a folder of transformers, a PEFT folder for each intrinsic,
 and the test sets as labelled data. PEFT reads whole texts in float32; the engine is asked in float32, with the files
@@ -28,6 +28,7 @@ from alora_cpp.evaluation.scale import scale_of
 from alora_cpp.labelled_data import LabelledExample, read_labelled_data
 from benchmarks.accuracy.engine_files import Way, prepare
 from benchmarks.accuracy.engine_peft import PeftIntrinsics, Said
+from benchmarks.accuracy.plot import with_tables
 
 Examples = Mapping[str, Sequence[LabelledExample]]
 
@@ -48,6 +49,9 @@ def main() -> int:
             compared = {name: _compare(intrinsics[name], reference[name], said, name) for name in examples}
     if options.out is not None:
         options.out.write_text(json.dumps(compared, indent=1) + "\n", encoding="utf-8")
+    if options.page is not None:
+        text = with_tables(options.page.read_text(encoding="utf-8"), {"engine": table(compared)})
+        options.page.write_text(text, encoding="utf-8")
     print(table(compared))
     return 0 if _tell_missed(compared, ways) else 1
 
@@ -58,6 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, help="only so many of each test set")
     parser.add_argument("--threads", type=int, default=0, help="threads (default: physical cores)")
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
+    parser.add_argument("--page", type=Path, help="page to put the table into")
     return parser.parse_args()
 
 
@@ -206,7 +211,10 @@ def table(compared: Mapping[str, Any]) -> str:
         for way in ways:
             found = one["ways"][way]
             off = f"{found['largest_difference']:.1g}" if "largest_difference" in found else ""
-            cells += [_cell(found, key), f"{100 * found['same'][0]:.2f} %", off]
+            same = f"{100 * found['same'][0]:.2f} %"
+            if "same_or_next" in found:
+                same += f" ({100 * found['same_or_next'][0]:.2f} %)"
+            cells += [_cell(found, key), same, off]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -91,8 +91,11 @@ def test_peft_and_the_engine_say_the_same(
     monkeypatch.setattr(engine_files, "BUNDLED", shipped)
     # llama.cpp's quantization comes with a package that only this benchmark needs.
     monkeypatch.setattr(engine_files, "_quantize", shutil.copy)
-    out = tmp_path / "engine.json"
-    monkeypatch.setattr(sys, "argv", ["engine", "--build", str(build), "--threads", "1", "--out", str(out)])
+    out, page = tmp_path / "engine.json", tmp_path / "page.md"
+    page.write_text("Before\n<!-- engine -->\nold\n<!-- /engine -->\nAfter\n")
+    monkeypatch.setattr(
+        sys, "argv", ["engine", "--build", str(build), "--threads", "1", "--out", str(out), "--page", str(page)]
+    )
     engine.main()
     compared = json.loads(out.read_text())
     assert set(compared) == set(ROLES)
@@ -110,3 +113,4 @@ def test_peft_and_the_engine_say_the_same(
     table = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] for line in table[2:]] == [f"| {name}" for name in sorted(ROLES)]
     assert len({line.count("|") for line in table}) == 1
+    assert page.read_text().splitlines() == ["Before", "<!-- engine -->", *table, "<!-- /engine -->", "After"]
