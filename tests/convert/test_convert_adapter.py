@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 
+from alora_cpp import ConversionError
 from alora_cpp.convert import OUTTYPES, convert_adapter
 from oracle.adapter_files import AdapterFile, Array, edit_config, edit_weights, write_raw
 from oracle.cases import ADAPTERS, adapter_names
@@ -187,6 +188,27 @@ def test_ordinary_lora(tmp_path: Path) -> None:
     file = convert(tmp_path, AdapterSpec(invocation=None))
     assert "adapter.alora.invocation_tokens" not in file.fields
     assert "alora.io_yaml" not in file.fields
+
+
+def test_the_whole_invocation_can_be_given(tmp_path: Path) -> None:
+    """PEFT knows only its end, from which on the adapter acts."""
+    model = make_model("llama")
+    base = write_gguf(model, tmp_path / "base.gguf")
+    folder = write_adapter(model, AdapterSpec(invocation=INVOCATION[-1:]), tmp_path / "adapter")
+    file = AdapterFile(convert_adapter(folder, tmp_path / "out.gguf", base=base, invocation=INVOCATION))
+    assert file.fields["adapter.alora.invocation_tokens"] == list(INVOCATION)
+    assert file.fields["alora.activation_offset"] == len(INVOCATION) - 1
+    assert len(file.fields["alora.invocation_pieces"]) == len(INVOCATION)
+
+
+@pytest.mark.parametrize("adapted", [None, INVOCATION[:1]])
+def test_another_invocation_than_the_adapters(adapted: tuple[int, ...] | None, tmp_path: Path) -> None:
+    model = make_model("llama")
+    base = write_gguf(model, tmp_path / "base.gguf")
+    folder = write_adapter(model, AdapterSpec(invocation=adapted), tmp_path / "adapter")
+    with pytest.raises(ConversionError, match="expected the end of"):
+        convert_adapter(folder, tmp_path / "out.gguf", base=base, invocation=INVOCATION)
+    assert not (tmp_path / "out.gguf").exists()
 
 
 def test_name_can_be_given(tmp_path: Path) -> None:

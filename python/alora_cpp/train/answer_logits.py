@@ -84,6 +84,7 @@ def _read(model: PeftModel, ids: torch.Tensor, mask: torch.Tensor) -> Cache | No
         return None
     base = model.get_base_model()
     cache = DynamicCache(config=base.config)
+    # Without offsets PEFT would leave the adapter out, too, but not before it has looked where it is to act.
     with torch.no_grad(), model.disable_adapter():
         base.base_model(input_ids=ids, attention_mask=mask.long(), past_key_values=cache, use_cache=True)
     return cache
