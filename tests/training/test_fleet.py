@@ -20,8 +20,9 @@ from training.fleet.batches import DeviceRows
 from training.fleet.granite import Granite, load_granite
 from training.fleet.group import Suffixes, read_prefix
 from training.fleet.member import Member
+from training.fleet.optimizer import AdamW
 from training.fleet.peft_folder import save_adapter
-from training.fleet.train import Fleet, Schedule, train_fleet
+from training.fleet.train import Best, Fleet, Schedule, train_fleet
 
 pytestmark = pytest.mark.oracle
 
@@ -207,3 +208,52 @@ def test_company_changes_nothing(granite: Granite) -> None:
                 a_alone, b_alone = single.adapters.matrices(0, layer)[name]
                 torch.testing.assert_close(a, a_alone, atol=1e-5, rtol=1e-3)
                 torch.testing.assert_close(b, b_alone, atol=1e-5, rtol=1e-3)
+
+
+def test_the_optimizer_treats_each_member_as_torch_would() -> None:
+    rates = [1e-2, 3e-3]
+    torch.manual_seed(3)
+    stacks = [torch.randn(2, 2, 4, 3, requires_grad=True), torch.randn(2, 2, 3, 5, requires_grad=True)]
+    alone = [[stack.detach()[:, member].clone().requires_grad_() for stack in stacks] for member in (0, 1)]
+    theirs = [
+        torch.optim.AdamW(own, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+        for own, rate in zip(alone, rates, strict=True)
+    ]
+    ours = AdamW(stacks, torch.tensor(rates))
+    for step in range(12):
+        for place, stack in enumerate(stacks):
+            # The second member's gradients are clipped at every other step, the first one's never.
+            gradient = torch.randn_like(stack) * torch.tensor([0.01, 3.0 if step % 2 else 0.02])[:, None, None]
+            stack.grad = gradient
+            for member in (0, 1):
+                alone[member][place].grad = gradient[:, member].clone()
+        for own, optimizer in zip(alone, theirs, strict=True):
+            torch.nn.utils.clip_grad_norm_(own, 1.0)
+            optimizer.step()
+        ours.step(1.0)
+    for place, stack in enumerate(stacks):
+        for member in (0, 1):
+            torch.testing.assert_close(stack.detach()[:, member], alone[member][place].detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_each_member_keeps_its_best_weights(granite: Granite) -> None:
+    fleet = Fleet(granite, MEMBERS[:3])  # LoRA, aLoRA, LoRA
+    best = Best(fleet)
+    for value, losses in ((1.0, [1.0, 9.0, 5.0]), (2.0, [2.0, 3.0, 4.0]), (3.0, [float("nan"), 8.0, 3.0])):
+        for group in fleet.groups:
+            for parameter in group.adapters.parameters:
+                parameter.data.fill_(value)
+        best.look(torch.tensor(losses))
+    assert best.restore() == {"lora 3": 1.0, "late 4": 3.0, "lora 5": 3.0}
+    for name, value in (("lora 3", 1.0), ("late 4", 2.0), ("lora 5", 3.0)):
+        group, position = fleet.place(name)
+        assert all((parameter[:, position] == value).all() for parameter in group.adapters.parameters)
+
+
+def test_every_other_step_reads_the_rounded_base(base: Path, granite: Granite) -> None:
+    rows, judged, schedule = some_rows(60), some_rows(10, 5), Schedule(rows=20)
+    coarse = load_granite(base, CPU, torch.float32, lambda matrix: matrix.round(decimals=1))
+    losses = [
+        train_fleet(granite, MEMBERS[:2], rows, judged, schedule, rounded)[1] for rounded in (None, granite, coarse)
+    ]
+    assert losses[0] == losses[1] != losses[2]

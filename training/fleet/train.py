@@ -16,10 +16,10 @@ from training.fleet.batches import Batch, DeviceRows
 from training.fleet.granite import Granite
 from training.fleet.group import Group, Suffixes, read_prefix
 from training.fleet.member import Member
+from training.fleet.optimizer import AdamW
 
 _log = logging.getLogger(__name__)
 _LORAS_TOGETHER = 4  # each keeps the activations of whole texts until its gradients are known
-_DIVERGED = 100.0  # useful weights stay below 1
 
 
 @dataclass(frozen=True)
@@ -41,46 +41,6 @@ class Schedule:
     checks: int = 8
     seconds: float = math.inf
     seed: int = 1
-
-
-class _AdamW:
-    """AdamW over stacked parameters [layers, G, ...], with a rate and a gradient clipping for each member.
-
-    A member whose gradients are not finite sits the step out. One whose weights leave all measure has diverged: it is
-    set to zero, which is the base alone, and stays there, before its neighbours in attention get to see infinities.
-    """
-
-    def __init__(self, parameters: Sequence[Tensor], rates: Tensor) -> None:
-        self._parameters = parameters
-        self._rates = rates[:, None, None]
-        self._means = [torch.zeros_like(p) for p in parameters]
-        self._squares = [torch.zeros_like(p) for p in parameters]
-        self._steps = 0
-
-    @torch.no_grad()
-    def step(self, factor: float) -> None:
-        """Moves the parameters, at `factor` times each member's rate, and forgets the gradients."""
-        self._steps += 1
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norms = torch.stack([g.square().sum((0, 2, 3)) for g in gradients]).sum(0).sqrt()
-        finite = norms.isfinite()[:, None, None]
-        clip = (1.0 / norms.clamp(min=1.0))[:, None, None]
-        moved = torch.where(finite, self._rates * factor, 0.0)
-        correction = math.sqrt(1 - 0.98**self._steps) / (1 - 0.9**self._steps)
-        for parameter, gradient, mean, square in zip(
-            self._parameters, gradients, self._means, self._squares, strict=True
-        ):
-            clipped = torch.where(finite, gradient * clip, 0.0)
-            mean.lerp_(clipped, 0.1)
-            square.mul_(0.98).addcmul_(clipped, clipped, value=0.02)
-            parameter.mul_(1 - 0.01 * moved)
-            parameter.sub_(moved * correction * mean / (square.sqrt() + 1e-8))
-            parameter.grad = None
-        largest = torch.stack([p.abs().amax((0, 2, 3)) for p in self._parameters]).amax(0)[:, None, None]
-        sound = largest < _DIVERGED  # False for NaN as well
-        self._rates = torch.where(sound, self._rates, 0.0)
-        for parameter in self._parameters:
-            parameter.copy_(torch.where(sound, parameter, 0.0))
 
 
 class Fleet:
@@ -143,7 +103,7 @@ class Fleet:
         return total / len(rows)
 
 
-class _Best:
+class Best:
     """Each member's weights at its best look at the validation rows."""
 
     def __init__(self, fleet: Fleet) -> None:
@@ -200,10 +160,10 @@ def train_fleet(
     there, judged = DeviceRows(rows, granite.device), DeviceRows(validation, granite.device)
     suffixes = [Suffixes(group.members, there.labels, granite.device) for group in fleet.groups]
     optimizers = [
-        _AdamW(group.adapters.parameters, torch.tensor([m.rate for m in group.members], device=granite.device))
+        AdamW(group.adapters.parameters, torch.tensor([m.rate for m in group.members], device=granite.device))
         for group in fleet.groups
     ]
-    best, started, looked = _Best(fleet), time.monotonic(), 0
+    best, started, looked = Best(fleet), time.monotonic(), 0
     groups = list(there.shuffled(schedule.epochs, schedule.rows, schedule.tokens, schedule.seed))
     warm_up = max(1, min(50, len(groups) // 10))
     _log.info("%d members, %d rows, %d steps", len(members), len(there), len(groups))
@@ -229,7 +189,7 @@ def _learn(
     base: Granite,
     batch: Batch,
     suffixes: Sequence[Suffixes],
-    optimizers: Sequence[_AdamW],
+    optimizers: Sequence[AdamW],
     factor: float,
 ) -> None:
     prefix = read_prefix(base, batch) if fleet.any_late() else None
