@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("peft")
 import torch
 from peft import PeftModel
-from transformers import GraniteConfig, GraniteForCausalLM
+from training_models import save_tiny_granite
+from transformers import GraniteForCausalLM
 
 from training.examples import Rows
 from training.fleet.answers import completions, label_shares
@@ -49,33 +50,9 @@ LETTERS = [member.name for member in MEMBERS if member.complete is letter]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Granite of random weights. All multipliers differ from 1."""
-    torch.manual_seed(1)
-    torch.set_num_threads(1)
-    config = GraniteConfig(
-        vocab_size=48,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.2,
-        tie_word_embeddings=True,
-        embedding_multiplier=3.0,
-        attention_multiplier=0.4,
-        residual_multiplier=0.5,
-        logits_scaling=2.0,
-        bos_token_id=END,
-        eos_token_id=END,
-        pad_token_id=END,
-    )
+    """A Granite of random weights."""
     folder = tmp_path_factory.mktemp("base")
-    model = GraniteForCausalLM(config)
-    for name, parameter in model.named_parameters():
-        if "norm" in name:
-            parameter.data.uniform_(0.5, 1.5)
-    model.save_pretrained(folder)
+    save_tiny_granite(folder, vocabulary=48)
     return folder
 
 

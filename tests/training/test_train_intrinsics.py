@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("peft")
-import torch
 from peft import PeftModel
-from transformers import GraniteConfig, GraniteForCausalLM
+from training_models import save_tiny_granite
+from transformers import GraniteForCausalLM
 
 from training.fleet import intrinsics
 from training.tasks.example import Sources
@@ -29,18 +29,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     examples = INTRINSICS["safety"].task.measured_examples("validation", Sources(), 200)
     tokenizer = train_tokenizer(message.text for example in examples for message in example.conversation.messages)
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(1)
-    torch.set_num_threads(1)
-    config = GraniteConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=2048,
-    )
-    GraniteForCausalLM(config).save_pretrained(folder)
+    save_tiny_granite(folder, vocabulary=len(tokenizer))
     return folder
 
 
