@@ -38,11 +38,11 @@ def add_adapter(base: Base, options: TrainingOptions, invocation: Sequence[int] 
         lora_dropout=options.dropout,
         target_modules=_ALL_LINEAR if targets == [_ALL_LINEAR] else targets,
         alora_invocation_tokens=None if invocation is None else list(invocation),
-        base_model_name_or_path=base.name,
     )
     torch.manual_seed(options.seed)
     adapted = get_peft_model(model, config)
     assert isinstance(adapted, PeftModel)
+    # PEFT takes it from the model, which one made from a GGUF does not know.
     adapted.peft_config["default"].base_model_name_or_path = base.name
     return adapted
 
