@@ -121,7 +121,7 @@ class Group:
 def neighbours(count: int, device: torch.device) -> Tensor:
     """For each of some ordered labels, the shares to aim for [labels, labels]: a neighbour is nearly right."""
     steps = torch.arange(count, device=device).float()
-    return torch.softmax(-((steps[:, None] - steps[None, :]) ** 2) / 1.5, dim=-1)
+    return torch.softmax(-((steps[:, None] - steps[None, :]) ** 2) / 0.5, dim=-1)
 
 
 @torch.no_grad()
