@@ -81,9 +81,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def oracle(session: nox.Session) -> None:
-    """Compares with PEFT, upstream's converter, granite-common and mellea, live; a CPU build of torch is enough."""
+    """Compares with PEFT, upstream's converter, granite-common and mellea, live, and trains; a CPU torch is enough."""
     session.install(TORCH)
-    session.install(".[test,oracle]", env=CCACHE)
+    session.install(".[test,oracle,train,eval]", "scikit-learn", env=CCACHE)
     session.install("--no-deps", MELLEA)
     session.run("pytest", "-m", "oracle", *session.posargs)
 

@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--only-tests", action="store_true", help="leave the shipped files as they are")
     options = parser.parse_args()
     if not options.only_tests:
+        MEASURED.mkdir(exist_ok=True)
         (MEASURED / "test.jsonl").write_bytes((options.out / "measured/test.jsonl").read_bytes())
         ship(options.out, "python -m training --data DATA --out build/bundled")
     write_test_sets(options.out / "tests", Sources(options.data, MEASURED))

@@ -27,6 +27,7 @@ from alora_cpp.errors import (
 )
 from alora_cpp.generation import GenerationStep
 from alora_cpp.intrinsic import Intrinsic
+from alora_cpp.labelled_data import DataError
 from alora_cpp.log import set_log_sink
 from alora_cpp.model import Model
 from alora_cpp.scoring import LabelScores
@@ -50,6 +51,7 @@ __all__ = [
     "ContextFullError",
     "ConversionError",
     "Counters",
+    "DataError",
     "GenerationStep",
     "GuardCheck",
     "HubError",

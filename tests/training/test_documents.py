@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from made_up_data import SYLLABLES, town_text, town_title, write_data
 
+from made_up_data import SYLLABLES, town_text, town_title, write_data
 from training.answering import asked_of_scene
 from training.chat_format import Conversation, Document
 from training.reading import checking, documents, follow_ups

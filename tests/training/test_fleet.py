@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip("peft")
 import torch
 from peft import PeftModel
-from training_models import save_tiny_granite
 from transformers import GraniteForCausalLM
 
 from training.examples import Rows
@@ -24,6 +23,7 @@ from training.fleet.member import Member
 from training.fleet.optimizer import AdamW
 from training.fleet.peft_folder import save_adapter
 from training.fleet.train import Best, Fleet, Schedule, train_fleet
+from training_models import save_tiny_granite
 
 pytestmark = pytest.mark.oracle
 

@@ -16,8 +16,8 @@ from types import ModuleType
 
 import pytest
 import yaml
-from made_up_data import write_data
 
+from made_up_data import write_data
 from training import jailbreaks, requests
 from training.chat_format import Conversation
 from training.grammar import alternatives, expansions, fill, with_articles, with_ing, with_s

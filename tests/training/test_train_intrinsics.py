@@ -9,13 +9,13 @@ import pytest
 
 pytest.importorskip("peft")
 from peft import PeftModel
-from training_models import save_tiny_granite
 from transformers import GraniteForCausalLM
 
 from training.fleet import intrinsics
 from training.tasks.example import Sources
 from training.tasks.intrinsics import INTRINSICS
 from training.tokenizer import Encoder, load_tokenizer, train_tokenizer
+from training_models import save_tiny_granite
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
