@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from training.answering import asked_of_scene
 from training.chat_format import Conversation
 from training.reading.checking import READ_WEIGHT, caught, confirmed
 from training.reading.requests import opening
@@ -32,10 +33,15 @@ def document_chat(writer: Writer) -> Conversation:
         index = index if stay else writer.random.randrange(len(scene.entities))
         pronoun = stay and writer.random.random() < 0.6
         unstated = unstated_claim(scene, index, writer.names, writer.random)
-        if unstated and writer.random.random() < 0.2:
+        roll = writer.random.random()
+        if unstated and roll < 0.2:
             _ask_unstated(writer, conversation, unstated, pronoun)
+        elif roll > 0.8:
+            _ask_unanswered(writer, conversation, scene)
         else:
             _ask_stated(writer, conversation, scene, index, pronoun)
+    if not conversation.messages:
+        _ask_stated(writer, conversation, scene, max(index, 0), False)
     return conversation
 
 
@@ -64,6 +70,14 @@ def _ask_unstated(writer: Writer, conversation: Conversation, claim: Claim, pron
         caught(writer, conversation, writer.random.choice(NOT_STATED))
     else:
         conversation.add("assistant", writer.random.choice(NOT_STATED), READ_WEIGHT)
+
+
+def _ask_unanswered(writer: Writer, conversation: Conversation, scene: Scene) -> None:
+    """Questions that the documents only seem to answer: of others with a like name, of what is not told."""
+    for question, documents, answered in asked_of_scene(writer, scene):
+        if documents == conversation.documents and not answered:
+            conversation.add("user", question)
+            conversation.add("assistant", writer.random.choice(NOT_STATED), READ_WEIGHT)
 
 
 def grounded_chat(writer: Writer) -> Conversation | None:

@@ -58,7 +58,11 @@ def real_answerability_chat(writer: Writer) -> Conversation | None:
 def _ask_whether(writer: Writer, conversation: Conversation, question: str, answerable: bool) -> None:
     ask = writer.random.choice(_ANSWERED)
     verdict = writer.random.choice(_THEY_DO if answerable else _THEY_DO_NOT)
-    conversation.add("user", f"{question} {ask}").add("assistant", verdict, _VERDICT_WEIGHT)
+    if writer.random.random() < 0.7:  # as the intrinsic finds it: the question is a turn of its own
+        conversation.add("user", question).add("user", ask)
+    else:
+        conversation.add("user", f"{question} {ask}")
+    conversation.add("assistant", verdict, _VERDICT_WEIGHT)
 
 
 def rewrite_chat(writer: Writer) -> Conversation:
