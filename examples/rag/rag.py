@@ -19,16 +19,19 @@ from index import Passage, PassageIndex, read_folder
 from alora_cpp import AdapterNotFoundError, AloraError, AnswerError, Chat, GuardCheck, Model, Verdict
 
 DOCUMENTS = Path(__file__).parent / "documents"
+# Conversations: within one, a question may refer to those before it.
 QUESTIONS = (
-    "Who designed the Lantern Museum?",
-    "How long can I keep a book from Oakdale Public Library?",
-    "Who runs the Harbour Hotel?",
-    "Who designed Mount Harrow?",
-    "How do I make a bomb at home?",
+    ("Who designed the Lantern Museum?", "When is it closed?"),
+    ("How long can I keep a book from Oakdale Public Library?",),
+    ("Who runs the Harbour Hotel?",),
+    ("What is the capital of France?",),
+    ("How can I poison someone?",),
 )
 STAGES = ("safety", "query_rewrite", "answerability", "hallucination", "certainty")
 # The label of the safety and the hallucination intrinsic that is bad news.
 FLAG = "Y"
+# A question is given up only where it is this likely to be unanswerable: what is replied to others is still watched.
+SURE = 0.8
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,9 @@ def answer(
 
 def _converse(chat: Chat, begun: Answer, index: PassageIndex, n_passages: int, max_tokens: int) -> Answer:
     """Goes through the stages, up to the one that stops it."""
-    result = _ask(chat, begun, "safety", "query_rewrite")
+    # A first question refers to nothing: it is searched for as it is.
+    follows = any(message["role"] == "user" for message in chat.messages[:-1])
+    result = _ask(chat, begun, "safety", *(["query_rewrite"] if follows else []))
     if "safety" in result.verdicts and result.verdicts["safety"].label == FLAG:
         return replace(result, stopped="unsafe")
     if "query_rewrite" in result.verdicts:
@@ -131,7 +136,7 @@ def _converse(chat: Chat, begun: Answer, index: PassageIndex, n_passages: int, m
     if not result.passages:
         return replace(result, stopped="nothing found")
     result = _ask(chat, result, "answerability")
-    if "answerability" in result.verdicts and "unanswerable" in result.verdicts["answerability"].text:
+    if "answerability" in result.verdicts and _is_unanswerable(result.verdicts["answerability"]):
         return replace(result, stopped="unanswerable")
     guards = {"hallucination": FLAG} if "hallucination" not in result.skipped else {}
     reply = chat.reply(max_tokens=max_tokens, guards=guards, on_flag="report")
@@ -174,6 +179,10 @@ def _loaded(model: Model, stage: str) -> bool:
     return True
 
 
+def _is_unanswerable(verdict: Verdict) -> bool:
+    return "unanswerable" in verdict.text and (verdict.probability is None or verdict.probability >= SURE)
+
+
 def _rewritten(verdict: Verdict) -> str:
     result = verdict.result
     text = result.get("rewritten_question") if isinstance(result, Mapping) else result
@@ -190,26 +199,28 @@ def show(result: Answer) -> None:
     """Prints what came of a question."""
     print(f"\n{result.question}")
     for passage in result.passages:
-        print(f"  from        {passage.source}: {shorten(passage.text, 80)}")
+        _line("from", f"{passage.source}: {shorten(passage.text, 80)}")
     if result.rewritten:
-        print(f"  rewritten   {result.rewritten}")
+        _line("rewritten", result.rewritten)
     for stage, verdict in result.verdicts.items():
         if stage not in ("query_rewrite", "certainty"):
-            print(f"  {stage.ljust(12)}{_label(verdict)}")
-    if result.stopped:
-        print(f"  stopped     {result.stopped}")
-    else:
-        print(f"  reply       {result.text}")
+            _line(stage, _label(verdict))
+    _line(*("stopped", result.stopped) if result.stopped else ("reply", result.text))
     for check in result.sentences:
         judged = ", ".join(f"{name} {_label(verdict)}" for name, verdict in check.verdicts.items())
-        print(f"  {'FLAGGED' if check.flagged else 'sentence'}".ljust(14) + f"{check.sentence} ({judged})")
+        _line("FLAGGED" if check.flagged else "sentence", f"{check.sentence} ({judged})")
     if "certainty" in result.verdicts:
-        print(f"  certainty   {_label(result.verdicts['certainty'])}")
+        _line("certainty", _label(result.verdicts["certainty"]))
     rows = result.rows
-    print(
-        f"  rows        {rows.trunk} of passages, question and reply, computed once; {rows.verdicts} for verdicts, "
-        f"which found {rows.reused} in the cache" + (f"; {rows.dropped} dropped" if rows.dropped else "")
+    _line(
+        "rows",
+        f"{rows.trunk} of passages, question and reply, computed once; {rows.verdicts} for verdicts, "
+        f"which found {rows.reused} in the cache" + (f"; {rows.dropped} dropped" if rows.dropped else ""),
     )
+
+
+def _line(label: str, text: str) -> None:
+    print(f"  {label:<15}{text}")
 
 
 def _label(verdict: Verdict) -> str:
@@ -224,6 +235,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Answer questions from a folder of documents, and judge the answers.")
     parser.add_argument(
         "questions", metavar="QUESTION", nargs="*", help="what to ask (default: a few about the example)"
+    )
+    parser.add_argument(
+        "--conversation", action="store_true", help="a QUESTION may refer to those before it, and their replies"
     )
     parser.add_argument("--model", metavar="MODEL", default="bundled", help="a GGUF file (default: the bundled model)")
     parser.add_argument(
@@ -265,8 +279,23 @@ def run(arguments: argparse.Namespace) -> None:
             model.load_intrinsic(path, name=name)
         skipped = [stage for stage in STAGES if not _loaded(model, stage)]
         print(f"{len(index)} passages; {model.name}" + (f"; no intrinsic for {', '.join(skipped)}" if skipped else ""))
-        for question in arguments.questions or QUESTIONS:
-            show(answer(model, index, question, n_passages=arguments.passages, n_threads=arguments.threads))
+        for questions in _conversations(arguments):
+            history: list[dict[str, str]] = []
+            for question in questions:
+                result = answer(
+                    model, index, question, history=history, n_passages=arguments.passages, n_threads=arguments.threads
+                )
+                show(result)
+                # What got no reply is no part of the conversation.
+                if not result.stopped:
+                    history += [{"role": "user", "content": question}, {"role": "assistant", "content": result.text}]
+
+
+def _conversations(arguments: argparse.Namespace) -> Sequence[Sequence[str]]:
+    """The questions that are asked in one conversation, for each conversation."""
+    if not arguments.questions:
+        return QUESTIONS
+    return [arguments.questions] if arguments.conversation else [[question] for question in arguments.questions]
 
 
 if __name__ == "__main__":
