@@ -16,14 +16,10 @@ from alora_cpp.chat.guards import parse_guards
 from alora_cpp.chat.transcript import as_document
 from alora_cpp.cli import options, terminal
 from alora_cpp.cli.conversations import read_documents
+from alora_cpp.cli.unnamed import is_about_documents, is_about_questions, load_unnamed
 from alora_cpp.errors import AloraError, ArgumentError
-from alora_cpp.finding import candidates
-from alora_cpp.io import canonical_name
 from alora_cpp.model import Model
 from alora_cpp.verdict import Verdict
-
-# Intrinsics that judge what the user said, by words of their names; all others judge the reply.
-ABOUT_QUESTIONS = ("safety", "guardian", "jailbreak", "policy", "answerability", "query", "context_relevance")
 
 
 def add_parser(commands: Any) -> None:
@@ -36,7 +32,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help=options.MODEL_HELP)
     parser.add_argument(
-        "--intrinsic", metavar="NAME[,NAME]", type=options.names, help="which to ask (default: all that are found)"
+        "--intrinsic",
+        metavar="NAME[,NAME]",
+        type=options.names,
+        help="which to ask (default: all found that judge, each in one variant, by documents where there are some)",
     )
     options.add_conversation_options(parser)
     parser.add_argument(
@@ -59,25 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
     documents = _documents(arguments.documents)
     with options.load_model(arguments.model, n_gpu_layers=arguments.gpu_layers) as model:
         options.load_intrinsics(model, [*(arguments.intrinsic or ()), *arguments.guard], arguments)
-        if arguments.intrinsic is None:
-            _load_found(model, arguments)
-        session = Session(model, arguments, documents)
+        left_out = load_unnamed(model, arguments.switch_folder) if arguments.intrinsic is None else []
+        session = Session(model, arguments, documents, left_out)
         try:
             return session.run()
         finally:
             session.chat.close()
-
-
-def _load_found(model: Model, arguments: argparse.Namespace) -> None:
-    """Loads every intrinsic that is found for the model, except those that were given."""
-    known = {canonical_name(name) for name in model.intrinsics}
-    for candidate in candidates(model, switch_folder=arguments.switch_folder):
-        if candidate.taken and canonical_name(candidate.name) not in known:
-            known.add(canonical_name(candidate.name))
-            try:
-                model.load_intrinsic(candidate.place)
-            except AloraError as error:
-                note(f"alora-cli: {candidate.name} is left out: {' '.join(str(error).split())}")
 
 
 class _ChatOptions(TypedDict):
@@ -89,11 +75,26 @@ class _ChatOptions(TypedDict):
 class Session:
     """What happens between the first line and the last."""
 
-    def __init__(self, model: Model, arguments: argparse.Namespace, documents: Sequence[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        arguments: argparse.Namespace,
+        documents: Sequence[dict[str, Any]],
+        left_out: Sequence[str],
+    ) -> None:
+        """Begins a conversation.
+
+        Args:
+            model: The model, with the intrinsics loaded that are to be asked.
+            arguments: The command's.
+            documents: What the conversation is grounded in.
+            left_out: Intrinsics that were found and are asked by /check alone.
+        """
         names = arguments.intrinsic or sorted(model.intrinsics)
         parse_guards(arguments.guard, model.intrinsic)
-        self.after_question = [name for name in names if _is_about_questions(name)]
-        self.after_reply = [name for name in names if not _is_about_questions(name)]
+        self.after_question = [name for name in names if is_about_questions(name)]
+        self.after_reply = [name for name in names if not is_about_questions(name)]
+        self._left_out = left_out
         self._model = model
         self._arguments = arguments
         self._interactive = sys.stdin.isatty()
@@ -160,6 +161,7 @@ class Session:
     def _greet(self) -> None:
         asked = [f"after your turn: {', '.join(self.after_question)}"] if self.after_question else []
         asked += [f"after the reply: {', '.join(self.after_reply)}"] if self.after_reply else []
+        asked += [f"by /check alone: {', '.join(self._left_out)}"] if self._left_out else []
         note("; ".join([self._model.name, *asked, "/help lists the commands"]))
 
     def _turn(self, text: str) -> None:
@@ -198,6 +200,8 @@ class Session:
 
     def _judge_turn(self, names: Sequence[str]) -> None:
         """Verdicts beside a turn. The conversation goes on without those that cannot be had."""
+        if self._arguments.intrinsic is None and not self.chat.documents:
+            names = [name for name in names if not is_about_documents(name)]
         try:
             self._judge(names)
         except AloraError as error:
@@ -307,7 +311,3 @@ def _documents(files: Sequence[str]) -> list[dict[str, Any]]:
     if "-" in files:
         raise ArgumentError("standard input holds the conversation; expected files with documents")
     return [as_document(document) for document in read_documents(files)]
-
-
-def _is_about_questions(name: str) -> bool:
-    return any(word in canonical_name(name) for word in ABOUT_QUESTIONS)

@@ -24,7 +24,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("messages", metavar="MESSAGES", nargs="?", help="JSON or JSON lines file, '-' for stdin")
     parser.add_argument("--prompt", metavar="TEXT", help="a conversation of this one user message")
     parser.add_argument(
-        "--intrinsic", metavar="NAME[,NAME]", required=True, type=options.names, help="which intrinsics to ask"
+        "--intrinsic",
+        metavar="NAME[,NAME]",
+        required=True,
+        type=options.names,
+        help="which intrinsics to ask; 'alora-cli list MODEL' shows what there is",
     )
     options.add_conversation_options(parser)
     options.add_argument_option(parser)
