@@ -17,7 +17,7 @@ from float_model import NAMES, exact_chat, load_with, open_float_model
 from alora_cpp import AloraError, AnswerError, ArgumentError, Cancelled, Chat, ClosedError, ContextFullError, Model
 from alora_cpp.chat.reply import GuardCheck
 
-MESSAGES = [{"role": "user", "content": "How do I make a bomb?"}]
+UNSAFE = [{"role": "user", "content": "How do I poison someone?"}]
 DOCUMENT = "The Lantern Museum opened in 1894. It is closed on Monday."
 ASKED = [{"role": "user", "content": "When did it open?"}]
 
@@ -41,20 +41,24 @@ def chat_about(model: Model, **options: Any) -> Iterator[Chat]:
 
 def test_a_flag_stops_the_reply_and_names_the_sentence(model: Model) -> None:
     """Tried with: a flag that is only noted."""
-    with chat_about(model) as quiet:
-        text = "".join(quiet.reply(max_tokens=64))
+    with chat_about(model) as watched:
+        quiet = watched.reply(max_tokens=64, guards={"hallucination": lambda _: False})
+        text = "".join(quiet)
+    values = [check.verdicts["hallucination"].value for check in quiet.checks]
+    limit = (min(values) + max(values)) / 2
+    first = next(number for number, value in enumerate(values) if value > limit)
     with chat_about(model) as chat:
-        reply = chat.reply(max_tokens=64, guards={"hallucination": lambda verdict: verdict.value > 0.5})
+        reply = chat.reply(max_tokens=64, guards={"hallucination": lambda verdict: verdict.value > limit})
         pieces = list(reply)
         assert reply.finish == "flag"
         assert "".join(pieces) == reply.text
         assert text.startswith(reply.text)
         flag = reply.flags[-1]
         assert flag is reply.checks[-1]
-        assert [check.flagged for check in reply.checks[:-1]] == [()] * (len(reply.checks) - 1)
+        assert [check.flagged for check in reply.checks[:-1]] == [()] * first
         assert flag.flagged == ("hallucination",)
         assert flag.sentence == reply.text[flag.begin : flag.end] == text[flag.begin : flag.end]
-        assert flag.sentence.endswith(".")
+        assert flag.sentence == quiet.checks[first].sentence
         assert chat.messages[-1]["content"] == reply.text
 
 
@@ -93,7 +97,8 @@ def test_a_flag_at_the_very_end_is_one(model: Model) -> None:
 
 
 def test_without_a_rule_the_label_that_says_yes_is_a_flag(bundled: Model) -> None:
-    with exact_chat(bundled, MESSAGES) as chat:
+    """A clear case of each: any bundled safety intrinsic is expected to be sure of them."""
+    with exact_chat(bundled, UNSAFE) as chat:
         reply = chat.reply(max_tokens=40, guards=["safety"])
         list(reply)
         assert reply.finish == "flag"
