@@ -16,7 +16,7 @@ from transformers import AttentionInterface, GraniteForCausalLM
 from training.base_model import best_device
 from training.corpus import Ids, Weights
 from training.muon import Muon
-from training.rounding import as_rounded, projections
+from training.rounding import as_rounded, projections, round_all
 
 _log = logging.getLogger(__name__)
 _MOMENTUM = (0.9, 0.95)
@@ -31,7 +31,7 @@ class Schedule:
         steps: How many optimizer steps.
         rate: The highest learning rate.
         tokens_per_step: How much each step reads.
-        rounding: The share of steps that read with matrices rounded to four bits.
+        rounds: Whether to read with matrices rounded to four bits; in the end they are rounded for good.
         seconds: A limit on the time; where it binds, the schedule is shortened and the result depends on the machine.
         seed: Of the windows' order.
     """
@@ -39,7 +39,7 @@ class Schedule:
     steps: int
     rate: float
     tokens_per_step: int = 65_536
-    rounding: float = 0.0
+    rounds: bool = False
     seconds: float = math.inf
     seed: int = 1
 
@@ -142,7 +142,6 @@ def train_base(
     reader, per_step = _Reader(model), max(1, schedule.tokens_per_step // length)
     optimizers = _optimizers(model, schedule.rate, fused=device.type == "cuda")
     matrices = projections(model)
-    rounding = torch.rand(schedule.steps) < schedule.rounding
     started = math.nan
     for step, (ids, weights) in enumerate(_batches(shards, per_step, device)):
         # The first steps compile the model: the clock starts after them.
@@ -154,7 +153,7 @@ def train_base(
         factor = _rate_factor(progress, step, warm_up=max(1, min(300, schedule.steps // 10)))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = schedule.rate * factor
-        with as_rounded(matrices) if rounding[step] else nullcontext():
+        with as_rounded(matrices) if schedule.rounds else nullcontext():
             loss = reader.backward(ids, weights)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -163,4 +162,6 @@ def train_base(
         if step % 250 == 0 or step == schedule.steps - 1:
             speed = step * per_step * length / max(elapsed, 1e-9) / 1e6
             _log.info("step %d loss %.4f, %.0f s, %.2f M tokens/s", step, loss.item(), elapsed, speed)
+    if schedule.rounds:
+        round_all(matrices)
     model.train(False)

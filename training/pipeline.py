@@ -85,7 +85,7 @@ def _refine_base(options: argparse.Namespace) -> None:
         options.refine_steps,
         1.2e-3,
         options.tokens_per_step,
-        rounding=0.5,
+        rounds=True,
         seconds=options.refine_seconds,
         seed=options.seed,
     )

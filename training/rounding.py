@@ -1,7 +1,7 @@
-"""Matrices as a four-bit GGUF would hold them, so that training can meet the rounding before users do.
+"""Matrices as a four-bit GGUF holds them, so that the base is trained as users will run it.
 
-Q4_K keeps, for every 32 neighbours of a row, a scale and a lowest value of at most 0, and 4 bits a weight (ggml's
-`quantize_row_q4_K`, which also rounds scales to six bits and searches for better ones: this is a little coarser).
+Q4_K (ggml's `block_q4_K`) cuts rows into blocks of 256 columns, and these into eight of 32. Each of the eight has a
+scale and a lowest value of at most 0, both in 63 steps of the largest of the eight, and each weight one of 16 levels.
 """
 
 from __future__ import annotations
@@ -11,32 +11,44 @@ from contextlib import contextmanager
 
 import torch
 
-_BLOCK = 32
-_LEVELS = 15
+_BLOCK, _PART = 256, 32
+_LEVELS, _STEPS = 15, 63
+
+
+def _stepped(values: torch.Tensor) -> torch.Tensor:
+    """Values of at least 0, each [blocks, parts, 1], in steps of their block's largest."""
+    step = values.amax(1, keepdim=True).clamp(min=1e-12) / _STEPS
+    return (values / step).round() * step
 
 
 @torch.no_grad()
 def rounded(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix, its rows rounded block by block to sixteen levels."""
-    blocks = matrix.reshape(-1, _BLOCK)
-    low = blocks.amin(1, keepdim=True).clamp(max=0)
-    step = (blocks.amax(1, keepdim=True).clamp(min=0) - low) / _LEVELS
-    levels = ((blocks - low) / step.clamp(min=1e-12)).round().clamp(0, _LEVELS)
-    return (low + step * levels).reshape(matrix.shape)
+    """A matrix, its rows rounded block by block; what is rounded already stays as it is."""
+    parts = matrix.reshape(-1, _BLOCK // _PART, _PART)
+    depth = -parts.amin(2, keepdim=True).clamp(max=0)
+    scale = (parts.amax(2, keepdim=True) + depth) / _LEVELS
+    scale, depth = _stepped(scale), _stepped(depth)
+    levels = ((parts + depth) / scale.clamp(min=1e-12)).round().clamp(0, _LEVELS)
+    return (scale * levels - depth).reshape(matrix.shape)
 
 
 def projections(model: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """The matrices between the embeddings, which are all that Q4_K rounds to four bits."""
+    """The matrices between the embeddings, which are what Q4_K rounds to four bits."""
     return [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+
+
+@torch.no_grad()
+def round_all(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Rounds parameters for good."""
+    for parameter in parameters:
+        parameter.copy_(rounded(parameter))
 
 
 @contextmanager
 def as_rounded(parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
     """Within, the parameters hold their rounded values; gradients found there serve the exact ones."""
     exact = [parameter.detach().clone() for parameter in parameters]
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter.copy_(rounded(parameter))
+    round_all(parameters)
     try:
         yield
     finally:

@@ -225,12 +225,3 @@ def test_each_member_keeps_its_best_weights(granite: Granite) -> None:
     for name, value in (("lora 3", 1.0), ("late 4", 2.0), ("lora 5", 3.0)):
         group, position = fleet.place(name)
         assert all((parameter[:, position] == value).all() for parameter in group.adapters.parameters)
-
-
-def test_every_other_step_reads_the_rounded_base(base: Path, granite: Granite) -> None:
-    rows, judged, schedule = some_rows(60), some_rows(10, 5), Schedule(rows=20)
-    coarse = load_granite(base, CPU, torch.float32, lambda matrix: matrix.round(decimals=1))
-    losses = [
-        train_fleet(granite, MEMBERS[:2], rows, judged, schedule, rounded)[1] for rounded in (None, granite, coarse)
-    ]
-    assert losses[0] == losses[1] != losses[2]

@@ -7,7 +7,7 @@ Shapes: G adapters, N conversations, T tokens, D the width. The base's weights a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -91,22 +91,16 @@ class Granite:
         return functional.linear(normed, self.head).float() / self.shape.logits_scaling
 
 
-def load_granite(
-    folder: Path, device: torch.device, dtype: torch.dtype, rounding: Callable[[Tensor], Tensor] | None = None
-) -> Granite:
+def load_granite(folder: Path, device: torch.device, dtype: torch.dtype) -> Granite:
     """Reads a folder that transformers wrote.
 
     Args:
         folder: With config.json and model.safetensors.
         device: Where to compute.
         dtype: Of the matrices.
-        rounding: Changes the matrices between the embeddings first, such as to what a quantized file would hold.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    state = load_file(folder / "model.safetensors")
-    if rounding is not None:
-        state = {name: rounding(w) if name.endswith("_proj.weight") else w for name, w in state.items()}
-    return _granite(config, state, device, dtype)
+    return _granite(config, load_file(folder / "model.safetensors"), device, dtype)
 
 
 def _granite(

@@ -17,7 +17,6 @@ from training.fleet.granite import load_granite
 from training.fleet.member import Member
 from training.fleet.peft_folder import save_adapter
 from training.fleet.train import Schedule, train_fleet
-from training.rounding import rounded
 from training.tasks.example import Sources
 from training.tasks.intrinsics import Intrinsic
 from training.tokenizer import Encoder, load_tokenizer
@@ -68,8 +67,6 @@ def train_intrinsics(
 ) -> dict[str, float]:
     """Trains intrinsics and writes a PEFT folder for each.
 
-    Every other step is taken with the base's matrices rounded to four bits, so that verdicts survive quantization.
-
     Args:
         base: The base model's folder, with its tokenizer.
         intrinsics: What to train.
@@ -89,7 +86,6 @@ def train_intrinsics(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     granite = load_granite(base, device, dtype)
-    coarse = load_granite(base, device, dtype, rounded)
     losses: dict[str, float] = {}
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pending = {name: start_training_rows(pool, name, sources, base, examples, seed) for name in tasks}
@@ -105,7 +101,6 @@ def train_intrinsics(
                 rows,
                 validation,
                 Schedule(seconds=max(left, 1.0), seed=seed),
-                coarse,
             )
             for intrinsic in own:
                 tried = {member.name: found[member.name] for member in _members(intrinsic, encode, seed)}

@@ -139,7 +139,6 @@ def train_fleet(
     rows: Rows,
     validation: Rows,
     schedule: Schedule,
-    rounded: Granite | None = None,
 ) -> tuple[Fleet, dict[str, float]]:
     """Trains all members on the same conversations, in the same order.
 
@@ -149,8 +148,6 @@ def train_fleet(
         rows: What to learn from.
         validation: What chooses between a member's states along the way.
         schedule: How long.
-        rounded: The base with its matrices rounded; every other step reads with it, so that what is learned
-            holds for quantized files as well.
 
     Returns:
         The trained fleet, and every member's loss on the validation rows.
@@ -169,8 +166,7 @@ def train_fleet(
     _log.info("%d members, %d rows, %d steps", len(members), len(there), len(groups))
     for step, chosen in enumerate(groups):
         progress = max(step / len(groups), (time.monotonic() - started) / schedule.seconds)
-        base = rounded if rounded is not None and step % 2 else granite
-        _learn(fleet, base, there.batch(chosen), suffixes, optimizers, _factor(progress, step, warm_up))
+        _learn(fleet, granite, there.batch(chosen), suffixes, optimizers, _factor(progress, step, warm_up))
         last = progress >= 1.0 or step == len(groups) - 1
         if last or progress * schedule.checks >= looked + 1:
             looked = int(progress * schedule.checks)
