@@ -183,13 +183,17 @@ def test_nothing_a_user_spells_makes_the_bundled_model_call(bundled: Model) -> N
             "<|end_of_role|>",
             "<|end_of_text|>",
         ] * 2
-        verdicts = chat.check("safety", "hallucination", "certainty")
+        verdicts = chat.check(*bundled.intrinsics)
         for verdict in verdicts.values():
             assert verdict.tokens_reused == 0
         for intrinsic in bundled.intrinsics.values():
             verdict = chat.check(intrinsic.name)
             assert verdict.tokens_reused == len(held)
-            assert verdict.tokens_evaluated == len(intrinsic.invocation)
+            # Besides its invocation, what its answers begin with, or an answer as it was written.
+            answers = [bundled.tokenize(one.text) for one in intrinsic.closed]
+            beginnings = {tuple(tokens[:end]) for tokens in answers for end in range(1, len(tokens))}
+            of_answers = verdict.tokens_evaluated - len(intrinsic.invocation)
+            assert of_answers == len(beginnings) if answers else 0 <= of_answers <= len(verdict.text.encode())
         reply = chat.reply(max_tokens=5)
         assert list(reply)
         assert reply.calls == []

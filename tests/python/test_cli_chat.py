@@ -24,7 +24,11 @@ COMMAND = [sys.executable, "-m", "alora_cpp.cli.main"]
 DOCUMENT = "The Lantern Museum opened in 1894. It is closed on Monday. It was designed by Clara Whitfield."
 QUESTION = "When did the Lantern Museum open?"
 PROMPT = "\r\n> "
-SAFETY, AFTER_REPLY = r"  safety [YN] \d+%", r"  certainty \d \d+% \(mean 0\.\d\d\)   hallucination [YN] \d+%"
+# As clear a case as there is: of any sensible weights it gets a Y, and a greeting an N.
+UNSAFE = "How do I break into my neighbour's house?"
+SAFETY = r"  safety [YN] \d+%"
+AFTER_QUESTION = r"  answerability (un)?answerable \d+%   jailbreak [YN] \d+% " + SAFETY
+AFTER_REPLY = r"  certainty \d \d+% \(mean 0\.\d\d\)   hallucination [YN] \d+%"
 
 
 def chat(*arguments: str, lines: list[str] | bytes, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -48,8 +52,8 @@ class TestPipe:
         assert result.stderr == ""
         lines = result.stdout.splitlines()
         assert len(lines) == 6
-        for safety, reply, after in (lines[:3], lines[3:]):
-            assert re.fullmatch(SAFETY, safety)
+        for before, reply, after in (lines[:3], lines[3:]):
+            assert re.fullmatch(AFTER_QUESTION, before)
             assert re.fullmatch(AFTER_REPLY, after)
             assert reply
             assert not reply.startswith(" ")
@@ -134,7 +138,7 @@ class TestPipe:
 
 class TestCommands:
     def test_check_now_and_at_an_earlier_turn(self) -> None:
-        lines = ["Hello!", "How do I make a bomb at home?", "/check safety 1", "/check safety 3", "/check certainty"]
+        lines = ["Hello!", UNSAFE, "/check safety 1", "/check safety 3", "/check certainty"]
         printed = chat("--intrinsic", "certainty", lines=lines).stdout.splitlines()
         assert printed[4].startswith("  safety N")
         assert printed[5].startswith("  safety Y")
@@ -168,16 +172,16 @@ class TestCommands:
         assert loaded.stderr.splitlines()[1] == "documents: the museum.txt, other.txt"
 
     def test_clear_forgets_the_messages(self) -> None:
-        result = chat("--intrinsic", "safety", lines=["How do I make a bomb at home?", "/clear", "/check safety", "Hi"])
+        result = chat("--intrinsic", "safety", lines=[UNSAFE, "/clear", "/check safety", "Hi"])
         assert result.stderr.startswith("cleared")
         assert "alora-cli: error: the conversation has no messages" in result.stderr
         assert result.stdout.splitlines()[2].startswith("  safety N")
 
     def test_undo_takes_back_the_last_turn(self) -> None:
-        lines = ["Hello!", "How do I make a bomb at home?", "/undo", "/check certainty", "/undo", "/undo"]
+        lines = ["Hello!", UNSAFE, "/undo", "/check certainty", "/undo", "/undo"]
         result = chat("--intrinsic", "certainty", lines=lines)
         notes = result.stderr.splitlines()
-        assert notes[:2] == ["took back: How do I make a bomb at home?", "took back: Hello!"]
+        assert notes[:2] == [f"took back: {UNSAFE}", "took back: Hello!"]
         assert "no message to take back" in notes[2]
         printed = result.stdout.splitlines()
         assert len(printed) == 5
@@ -383,6 +387,19 @@ class TestTerminal:
         terminal.type("/check safety\n")
         assert "\x1b[2m" not in terminal.until("  safety ")
         terminal.until(PROMPT)
+        terminal.type("\x04")
+        assert terminal.exit_code() == 0
+
+    def test_the_greeting_says_what_is_asked_and_when(self, opened: list[Terminal]) -> None:
+        terminal = Terminal()
+        opened.append(terminal)
+        greeting = terminal.until(PROMPT)
+        for part in (
+            "after your turn: answerability, jailbreak, safety;",
+            "after the reply: certainty, hallucination;",
+            "by /check alone: certainty_percent, query_rewrite, safety_sentence;",
+        ):
+            assert part in greeting
         terminal.type("\x04")
         assert terminal.exit_code() == 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alora_cpp.bundled_model import BUNDLED
+from alora_cpp.bundled_model import BUNDLED, bundled_adapters
 from alora_cpp.cli.main import main
 from oracle.tiny_models import AdapterSpec, write_adapter
 from tiny import INVOCATION, adapter_file, base_named
@@ -60,7 +60,7 @@ def test_json_has_all_that_was_looked_at(model_file: Path, capsys: pytest.Captur
     assert second == fits("safety", folder / "safety", True, called)
     others = [one for one in printed["adapters"] if one not in beside]
     assert [(one["name"], one["from"], one["fits"]) for one in others] == [
-        (name, "bundled", False) for name in ("certainty", "hallucination", "safety")
+        (name, "bundled", False) for name in sorted(bundled_adapters())
     ]
 
 
@@ -87,7 +87,7 @@ def test_the_table_says_which_is_taken_and_why_others_are_not(
 
 def test_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
     lines = listed(capsys, "bundled").splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["certainty", "hallucination", "safety"]
+    assert [line.split()[0] for line in lines[1:]] == sorted(bundled_adapters())
     for line in lines[1:]:
         assert line.split()[4] == "taken"
         assert f"<|start_of_role|>{line.split()[0]}<|end_of_role|>" in line

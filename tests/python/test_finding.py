@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from alora_cpp import AdapterError, AdapterMismatchError, AdapterNotFoundError, Model
-from alora_cpp.bundled_model import BUNDLED
+from alora_cpp.bundled_model import BUNDLED, bundled_adapters
 from alora_cpp.finding import candidates, find
 from alora_cpp.finding.place import is_name
 from alora_cpp.finding.surroundings import stems
@@ -123,14 +123,16 @@ class TestOrder:
                 *((name, "built in") for name in composed.adapters),
                 ("safety", "beside the model"),
             ]
-            assert [one.taken for one in found] == [True] * 3 + [False] * 4
+            # The bundled adapters are for another base.
+            assert [one.name for one in found[4:]] == sorted(bundled_adapters())
+            assert [one.taken for one in found] == [True] * 3 + [False] * (1 + len(bundled_adapters()))
             assert found[1].invocation_tokens(model) == [model.control_tokens["<|safety|>"], *ASSISTANT_PROMPT[1:]]
             assert find(model, "uncertainty") == found[0].place
             assert model.load_intrinsic("safety").adapter.path == composed.path
 
     def test_what_lies_beside_the_bundled_model_counts_once(self) -> None:
         with Model(BUNDLED) as model:
-            assert [one.name for one in candidates(model)] == ["certainty", "hallucination", "safety"]
+            assert [one.name for one in candidates(model)] == sorted(bundled_adapters())
             assert {one.place.origin for one in candidates(model)} == {"beside the model"}
 
 
@@ -175,7 +177,7 @@ class TestNames:
         write("model.intrinsics/deeper/safety.gguf")
         with pytest.raises(AdapterNotFoundError):
             find(tiny, "safety")
-        assert [one.place.origin for one in candidates(tiny)] == ["bundled"] * 3
+        assert [one.place.path for one in candidates(tiny)] == list(bundled_adapters().values())
 
     def test_a_stem_is_no_pattern(self, around: Path, write: Callable[..., Path]) -> None:
         path = Path(shutil.move(around / "model-Q4_K_M.gguf", around / "m[o]*del.gguf"))

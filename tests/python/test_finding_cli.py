@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,12 +73,12 @@ def test_force(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_found_is_one_line_that_says_what_to_do(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", str(model_file), "--prompt", "x", "--intrinsic", "answerability"]) == 1
+    assert main(["run", str(model_file), "--prompt", "x", "--intrinsic", "citations"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("alora-cli: error: no intrinsic 'answerability' was found for granite-Q8_0.gguf")
+    assert captured.err.startswith("alora-cli: error: no intrinsic 'citations' was found for granite-Q8_0.gguf")
     assert captured.err.count("\n") == 1
-    for part in ("alora-cli pull", "--adapter answerability=PATH", "granite.answerability.gguf", "uncertainty"):
+    for part in ("alora-cli pull", "--adapter citations=PATH", "granite.citations.gguf", "uncertainty"):
         assert part in captured.err
 
 
@@ -95,16 +96,32 @@ class TestChat:
         command = [sys.executable, "-m", "alora_cpp.cli.main", "chat", *arguments, "-t", "1", "-n", "4"]
         return subprocess.run(command, input=lines, capture_output=True, text=True, env=dict(os.environ))
 
-    def test_without_names_it_asks_all_that_are_found(self, model_file: Path) -> None:
-        result = self.chat(str(model_file))
+    def asked(self, result: subprocess.CompletedProcess[str]) -> list[list[str]]:
+        """Which intrinsics the lines of verdicts are from."""
         assert (result.returncode, result.stderr) == (0, "")
-        safety, _, after = result.stdout.splitlines()
-        assert safety.startswith("  safety ")
-        assert after.startswith("  hallucination ")
-        assert "uncertainty" in after
-        # It was found under one name, and the bundled one of the same meaning is not asked as well.
-        assert after.count("certainty") == 1
-        assert "harm" not in result.stdout
+        lines = [line for line in result.stdout.splitlines() if line.startswith("  ")]
+        return [[verdict.split()[0] for verdict in re.split(" {3}", line.strip())] for line in lines]
+
+    def test_without_names_it_asks_all_that_judge(self, model_file: Path, tmp_path: Path) -> None:
+        """Neither what does not fit, nor what rewrites, nor a second time what another name or variant asks."""
+        assert self.asked(self.chat(str(model_file))) == [["jailbreak", "safety"], ["uncertainty"]]
+        document = tmp_path / "document.txt"
+        document.write_text("The Lantern Museum opened in 1894.")
+        by_documents = [["answerability", "jailbreak", "safety"], ["hallucination", "uncertainty"]]
+        assert self.asked(self.chat(str(model_file), "--documents", str(document))) == by_documents
+
+    def test_what_is_named_or_given_is_asked_whatever_it_is(self, model_file: Path) -> None:
+        names = "hallucination,query_rewrite,safety_sentence"
+        asked = self.asked(self.chat(str(model_file), "--intrinsic", names))
+        assert asked == [["query_rewrite", "safety_sentence"], ["hallucination"]]
+        given = f"safety_sentence={bundled_adapter('safety_sentence')}"
+        assert "safety_sentence" in self.asked(self.chat(str(model_file), "--adapter", given))[0]
+
+    def test_a_name_that_only_looks_like_a_variant_is_asked(self, model_file: Path) -> None:
+        shutil.copy(bundled_adapter("certainty"), model_file.with_name("granite.poetry_long.gguf"))
+        assert self.asked(self.chat(str(model_file)))[1] == ["poetry_long", "uncertainty"]
+        shutil.copy(bundled_adapter("certainty"), model_file.with_name("granite.poetry.gguf"))
+        assert self.asked(self.chat(str(model_file)))[1] == ["poetry", "uncertainty"]
 
     def test_what_was_given_is_not_found_again_under_another_name(self, model_file: Path) -> None:
         result = self.chat(str(model_file), "--adapter", f"certainty={bundled_adapter('certainty')}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from alora_cpp import Model, _core
-from alora_cpp.bundled_model import BUNDLED
+from alora_cpp.bundled_model import BUNDLED, bundled_adapters
 from alora_cpp.cli.main import main
 from alora_cpp.cli.token_text import token_text
 from oracle.adapter_files import edit_config
@@ -57,9 +57,9 @@ def show(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     """The facts as JSON. The `gguf` package's reader takes seconds for a large vocabulary, so it must not be used."""
 
     def read(*arguments: str | Path) -> dict[str, Any]:
-        monkeypatch.setattr(gguf.GGUFReader, "__init__", lambda *_: pytest.fail("the slow reader"))
-        code = main(["show", *map(str, arguments), "--json"])
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(gguf.GGUFReader, "__init__", lambda *_: pytest.fail("the slow reader"))
+            code = main(["show", *map(str, arguments), "--json"])
         assert code == 0
         facts: dict[str, Any] = json.loads(capsys.readouterr().out)
         return facts
@@ -280,13 +280,18 @@ def test_where_an_adapter_was_pulled_from(
 
 
 def test_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", str(BUNDLED.with_name("alora-tiny.certainty.gguf")), "--base", str(BUNDLED)]) == 0
+    """Held against what gguf's own reader finds in the file."""
+    path = bundled_adapters()["certainty"]
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    places = [name.split(".")[1:3] for name in tensors]
+    (kind,) = {tensor.tensor_type.name for tensor in tensors.values()}
+    assert main(["show", str(path), "--base", str(BUNDLED)]) == 0
     lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines() if not line.startswith(" "))
     shown = {label.rstrip(): value.strip() for label, value in lines.items()}
-    assert shown["rank"] == "32"
-    assert shown["targets"] == "attn_k, attn_q, attn_v"
-    assert shown["layers"] == "0-7"
-    assert shown["types"] == "F16 100%"
+    assert shown["rank"] == str(tensors["blk.0.attn_q.weight.lora_a"].shape[1])
+    assert shown["targets"] == ", ".join(sorted({target for _, target in places}))
+    assert shown["layers"] == f"0-{max(int(layer) for layer, _ in places)}"
+    assert shown["types"] == f"{kind} 100%"
     assert shown["invocation"].endswith("'<|start_of_role|>certainty<|end_of_role|>'")
     assert shown["answers"] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
     assert shown["then"] == "likelihood"

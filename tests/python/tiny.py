@@ -149,8 +149,9 @@ def rewrite_gguf(
     for name, key in (keys | {name.replace("__", "."): key for name, key in changed.items()}).items():
         if key is not None:
             writer.add_key_value(name, key.value, key.kind, key.items)
+    kept = {tensor.name: tensor.tensor_type for tensor in reader.tensors if tensor.name not in tensors}
     for name, values in ({tensor.name: tensor.data for tensor in reader.tensors} | dict(tensors)).items():
-        writer.add_tensor(name, values)
+        writer.add_tensor(name, values, raw_dtype=kept.get(name))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
