@@ -419,6 +419,7 @@ HOSTILE = """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and reads memory as Linux does")
 def test_hostile_schemas_end_within_bounds(tmp_path: Path) -> None:
     """In a process of its own, with a limit on its memory: each is compiled and answered, or refused."""
     script = textwrap.dedent(HOSTILE) + textwrap.dedent(
@@ -440,7 +441,9 @@ def test_hostile_schemas_end_within_bounds(tmp_path: Path) -> None:
                     assert matcher.complete
                 except (AdapterError, AnswerError):
                     pass
-        print(len(SCHEMAS), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        # This program's own: ru_maxrss begins with the memory of the process that started it.
+        status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        print(len(SCHEMAS), int(status["VmHWM"].split()[0]) // 1024)
         """
     )
     file = tmp_path / "hostile.py"
@@ -449,7 +452,7 @@ def test_hostile_schemas_end_within_bounds(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     count, mebibytes = map(int, done.stdout.split())
     assert count == 32
-    assert mebibytes < 1024
+    assert mebibytes < 512
 
 
 def test_one_constraint_serves_many_threads(bundled: Model) -> None:
