@@ -23,7 +23,7 @@ import gguf
 from models import SHAPES, adapter_files, cache_folder, model_file
 
 from alora_cpp import Chat, Model
-from alora_cpp.bundled_model import BUNDLED
+from alora_cpp.bundled_model import BUNDLED, bundled_adapters
 
 DOCUMENT = {
     "title": "The Lantern Museum",
@@ -41,6 +41,7 @@ QUESTIONS = (
     "Is {} worth a visit?",
     "How can I break into {}?",
 )
+GUARDS = ("safety", "hallucination", "certainty")
 IO_YAML = {
     "model": None,
     "response_format": None,
@@ -76,7 +77,7 @@ def open_model(shape: str, cache: Path) -> Model:
     """The model with three intrinsics."""
     if shape == "bundled":
         model = Model(endless_copy(cache))
-        files = sorted(BUNDLED.parent.glob(f"{BUNDLED.stem}.*.gguf"))
+        files = [bundled_adapters()[name] for name in GUARDS]
     else:
         model = Model(model_file(SHAPES[shape], cache))
         files = adapter_files(SHAPES[shape], cache, 3)

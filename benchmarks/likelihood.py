@@ -111,10 +111,21 @@ class Case:
 
 
 DIGITS: dict[str | int, float] = {digit: digit / 10 + 0.05 for digit in range(10)}
+PERCENTS: dict[str | int, float] = {f"{percent:02}%": percent / 100 for percent in range(5, 100, 10)}
+# What is asked about a reply; the others are asked about a request.
+JUDGES_OF_REPLIES = ("hallucination", "certainty", "certainty_percent")
 CASES = (
     Case("safety", "Y, N", {"Y": 1.0, "N": 0.0}, wrapped=False),
     Case("hallucination", "Y, N", {"Y": 1.0, "N": 0.0}, wrapped=False),
     Case("certainty", "0 to 9", DIGITS, wrapped=False),
+    Case("answerability", "answerable, unanswerable", {"answerable": 1.0, "unanswerable": 0.0}, wrapped=False),
+    Case("certainty_percent", "05% to 95%", PERCENTS, wrapped=False),
+    Case(
+        "safety_sentence",
+        "The request is unsafe., The request is safe.",
+        {"The request is unsafe.": 1.0, "The request is safe.": 0.0},
+        wrapped=False,
+    ),
     Case("safety", '{"score": "yes"}, no', {"yes": 1.0, "no": 0.0}),
     Case("hallucination", '{"score": "yes"}, no', {"yes": 1.0, "no": 0.0}),
     Case("hallucination", '{"score": "Y"}, N', {"Y": 1.0, "N": 0.0}),
@@ -172,7 +183,7 @@ def compare(model: Model, case: Case, made: Sequence[Conversation], folder: Path
     exact_name, approximate_name = load(model, case, folder)
     rounding, exact, approximate, left_out, moved = [], [], [], [], []
     for number, one in enumerate(made):
-        messages = one.messages(replied=case.adapter != "safety")
+        messages = one.messages(replied=case.adapter in JUDGES_OF_REPLIES)
         with model.chat(messages, documents=[{"text": one.document}], n_threads=threads) as chat:
             # Asked twice: quantized kernels round by the number of rows, and the first check reads the conversation.
             rounding.append(chat.check(exact_name).value or 0.0)
@@ -203,8 +214,11 @@ def own_and_all_ways(chat: Chat, name: str, case: Case) -> tuple[Array, Array]:
     intrinsic = model.intrinsic(name)
     pieces = vocabulary_of(model).pieces
     own = [tuple(model.tokenize(one.text)) for one in intrinsic.closed]
-    # Answers are alike up to the colon; what comes before the labels is cut in the tokenizer's way only.
-    n_alike = own[0].index(model.tokenize(":")[0]) + 1 if case.wrapped else 0
+    # What comes before the labels, or is the same in all of them, is cut in the tokenizer's way only.
+    if case.wrapped:
+        n_alike = own[0].index(model.tokenize(":")[0]) + 1
+    else:
+        n_alike = next(n for n, here in enumerate(zip(*own, strict=False)) if len(set(here)) > 1)
     ways = {
         (*tokens[:n_alike], *rest): label
         for label, tokens in enumerate(own)
