@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 pytest.importorskip("peft")
+import torch
+
 pytestmark = pytest.mark.oracle
 
 ROLES = {"sentence": 32, "digit": 8, "text": 8}

@@ -1,4 +1,4 @@
-"""What is shipped is what was recorded when it was made, and small; its certainty can be measured again without a GPU."""
+"""What is shipped is what was recorded when it was made, and small; certainty can be measured again without a GPU."""
 
 from __future__ import annotations
 
