@@ -43,10 +43,12 @@ def follow_up(writer: Writer, new_wording: bool = False) -> tuple[Conversation, 
     roll = writer.random.random()
     if roll < 0.5:
         return _pronoun(writer, conversation, entity, rest[0], new_wording)
-    if roll < 0.7:
+    by_noun = _STANDALONE_NOUN.replace("{noun}", rest[0].noun)
+    # Said so, some questions are worded as only tests may word them.
+    if roll < 0.7 and (new_wording or by_noun not in rest[0].wordings("questions", True)):
         pattern = writer.random.choice(_NEW_AND_THIS if new_wording else _AND_THIS)
         text = pattern.replace("{n}", rest[0].noun).replace("{its}", _POSSESSIVES[entity.pronoun])
-        return conversation.add("user", text), fill(_STANDALONE_NOUN.replace("{noun}", rest[0].noun), entity)
+        return conversation.add("user", text), fill(by_noun, entity)
     if roll < 0.9:
         return _another(writer, conversation, scene, entity, question, new_wording)
     other = make_entity(entity.kind, writer.names, writer.random)
