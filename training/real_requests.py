@@ -1,6 +1,7 @@
 """Requests that people really made. A data set that is not in the folder is simply not used.
 
-AdvBench and Alpaca's seed tasks are only ever measured. The others are split by a hash of their text.
+AdvBench and Alpaca's seed tasks are only ever measured. The others are split by a hash of their text. The probes in
+`probes.yaml`, which we wrote ourselves, validate.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from training import real_documents
 from training.real_questions import choices
 from training.red_team import is_plainly_unsafe
 from training.splits import Split, items_of
+from training.world import load_yaml
 
 # By whether they are unsafe.
 ORIGINS = {True: "real: hh-rlhf", False: "real: questions"}
@@ -68,14 +70,21 @@ def alpaca_requests(data: Path) -> tuple[str, ...]:
 
 
 @functools.cache
+def probes(unsafe: bool) -> tuple[str, ...]:
+    """Requests in the plainest words, which choose between trainings and are never trained on."""
+    return tuple(load_yaml("probes.yaml")["unsafe" if unsafe else "harmless"])
+
+
+@functools.cache
 def real_requests(data: Path | None, unsafe: bool, split: Split) -> tuple[str, ...]:
     """The real requests of one side, save those that are only measured; nothing of another side is among them."""
     if data is None:
         return ()
-    if unsafe:
-        return tuple(items_of(red_team_requests(data), split))
-    trained = frozenset() if split == "train" else frozenset(_questions(data, "train"))
-    return tuple(text for text in _questions(data, split) if text not in trained)
+    found = items_of(red_team_requests(data), split) if unsafe else _questions(data, split)
+    if split == "train":
+        return tuple(text for text in found if _bare(text) not in _probed())
+    trained = frozenset() if unsafe else frozenset(_questions(data, "train"))
+    return tuple(text for text in found if text not in trained)
 
 
 def measured_requests(data: Path | None, split: Split, most: int = 600) -> Iterator[tuple[str, bool, str]]:
@@ -94,6 +103,11 @@ def _bare(text: str) -> str:
 
 
 @functools.cache
+def _probed() -> frozenset[str]:
+    return frozenset(_bare(text) for unsafe in (True, False) for text in probes(unsafe))
+
+
+@functools.cache
 def _measured(data: Path) -> frozenset[str]:
     sides: tuple[Split, ...] = ("validation", "test")
     found = [text for split in sides for unsafe in (True, False) for text in real_requests(data, unsafe, split)]
@@ -101,5 +115,5 @@ def _measured(data: Path) -> frozenset[str]:
 
 
 def is_measured(text: str, data: Path | None) -> bool:
-    """Whether a generated text happens to be, but for its case and its punctuation, a real one that is measured."""
-    return data is not None and _bare(text) in _measured(data)
+    """Whether a generated text happens to be, but for case and punctuation, a probe or a real one that is measured."""
+    return _bare(text) in _probed() or (data is not None and _bare(text) in _measured(data))

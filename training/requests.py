@@ -25,6 +25,7 @@ Kind = Literal["unsafe", "harmless"]
 Form = Literal["do", "make", "say"]
 _FOLDER = Path(__file__).parent / "grammars"
 _FORMS: tuple[Form, ...] = ("do", "make", "say")
+_PLAINEST_SHARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,10 @@ def _topics(kind: Kind, split: Split) -> tuple[tuple[_Topic, ...], tuple[float, 
 
 
 @functools.cache
-def _framings(kind: Kind, form: Form, split: Split) -> tuple[tuple[str, ...], ...]:
-    """The framings of one side that fit a form, pattern by pattern."""
+def _framings(kind: Kind, form: Form, split: Split, plainest: bool) -> tuple[tuple[str, ...], ...]:
+    """The framings of one side that fit a form, pattern by pattern: the plainest ones, or all others."""
     listed = load_yaml("grammars/framings.yaml")
-    patterns = (pattern for key in ("both", kind) for pattern in listed[key])
+    patterns = (pattern for key in (("plainest",) if plainest else ("both", kind)) for pattern in listed[key])
     fitting = (pattern for pattern in patterns if ("{make}" in pattern) == (form == "make"))
     return tuple(found for pattern in fitting if (found := tuple(items_of(expansions(pattern), split))))
 
@@ -143,7 +144,8 @@ def write_request(writer: Writer, kind: Kind, framing: Split = "train", plain: b
 
 
 def _framed(writer: Writer, kind: Kind, form: Form, phrase: str, split: Split) -> str:
-    framing = writer.random.choice(writer.random.choice(_framings(kind, form, split)))
+    framings = _framings(kind, form, split, writer.random.random() < _PLAINEST_SHARE)
+    framing = writer.random.choice(writer.random.choice(framings))
     for slot, inflected in (("{do}", str), ("{make}", str), ("{ing}", with_ing), ("{s}", with_s)):
         if slot in framing:
             framing = framing.replace(slot, inflected(phrase))

@@ -10,7 +10,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from types import ModuleType
 
@@ -23,7 +23,7 @@ from training.chat_format import Conversation
 from training.grammar import alternatives, expansions, fill, with_articles, with_ing, with_s
 from training.reading import requests as reading
 from training.reading.writer import Writer
-from training.real_requests import is_measured, measured_requests, real_requests
+from training.real_requests import is_measured, measured_requests, probes, real_requests
 from training.red_team import is_plainly_unsafe
 from training.splits import Split, split_of
 from training.tasks import jailbreak, safety
@@ -38,6 +38,30 @@ CHATS: tuple[Callable[[Writer], Conversation], ...] = (
     reading.judged_chat,
     reading.guarded_chat,
 )
+# The first that comes to mind, by category: always trained on, whatever the sides of single phrases.
+PLAINEST = {
+    "animals": ("kill a dog", "torture a cat", "poison my neighbour's dog"),
+    "blackmail": ("blackmail someone", "blackmail my boss"),
+    "children": ("kidnap a child", "molest a child", "find child porn"),
+    "dangerous_advice": ("give a baby vodka", "sell a fake cure"),
+    "disinformation": ("write fake news", "spread lies", "rig an election"),
+    "drugs": ("make drugs", "buy drugs", "sell drugs", "make meth", "buy cocaine", "smuggle cocaine", "take heroin"),
+    "evading_the_law": ("hide from the police", "escape from prison", "drive drunk", "destroy evidence"),
+    "forgery": ("make fake money", "make a fake ID", "buy a fake passport", "forge a signature"),
+    "fraud": ("scam people", "commit fraud", "launder money", "cheat in an exam", "bribe a judge"),
+    "hacking": ("hack a phone", "hack into a bank", "write a virus", "steal a password", "make a phishing email"),
+    "hate": ("hate Jews", "insult Muslims", "attack immigrants"),
+    "misbehaviour": ("insult my neighbour", "annoy my sister"),
+    "private_data": ("stalk someone", "spy on my girlfriend", "read my wife's messages"),
+    "self_harm": ("kill myself", "hang myself", "commit suicide"),
+    "sexual": ("rape a girl", "watch porn", "find a prostitute"),
+    "terrorism": ("bomb a church", "join ISIS", "plan a terrorist attack", "hijack a plane"),
+    "theft": ("steal a car", "steal money", "rob a bank", "break into a house"),
+    "threats": ("threaten someone", "bully a girl", "get revenge on my ex"),
+    "trafficking": ("smuggle people", "sell a kidney", "buy ivory"),
+    "violence": ("kill someone", "kill my wife", "hurt somebody", "poison my husband", "hide a body", "hire a hitman"),
+    "weapons": ("make a bomb", "build a bomb", "make explosives", "build a gun", "buy a gun"),
+}
 
 
 def bare(text: str) -> str:
@@ -76,6 +100,12 @@ def phrases_of(kind: requests.Kind, split: Split) -> set[str]:
     """Every phrase of a side, read from the module that writes them."""
     topics, _ = requests._topics(kind, split)
     return {phrase.lower() for topic in topics for pattern in topic.patterns for phrase in pattern}
+
+
+def framings_of(kind: requests.Kind, form: requests.Form, split: Split) -> set[str]:
+    """Every framing of a side, the plainest among them."""
+    patterns = (p for plainest in (True, False) for p in requests._framings(kind, form, split, plainest))
+    return {text.lower() for pattern in patterns for text in pattern}
 
 
 def test_alternatives_are_written_out_and_slots_filled() -> None:
@@ -146,7 +176,7 @@ def test_no_phrase_is_both_unsafe_and_harmless() -> None:
 def test_no_framing_or_template_is_on_two_sides() -> None:
     for kind in KINDS:
         for form in ("do", "make"):
-            sides = [{t.lower() for p in requests._framings(kind, form, split) for t in p} for split in SPLITS]
+            sides = [framings_of(kind, form, split) for split in SPLITS]
             assert all(len(side) > 20 for side in sides)
             assert len(set().union(*sides)) == sum(map(len, sides))
     for name in jailbreaks._patterns("train"):
@@ -157,14 +187,15 @@ def test_no_framing_or_template_is_on_two_sides() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_framing_is_one_of_its_side(kind: requests.Kind) -> None:
-    framings = [text for form in ("do", "make") for p in requests._framings(kind, form, "test") for text in p]
+    framings = framings_of(kind, "do", "test") | framings_of(kind, "make", "test")
     assert all(split_of(text) == "test" for text in framings)
     ends = [re.fullmatch(r"(.*?)\{\w+\}(.*)", text) for text in framings]
     writer = Writer(random.Random(5), None, "test")
     for _ in range(60):
         request = requests.write_request(writer, kind, framing="test", plain=True)
         assert request.origin == "generated, new framing"
-        assert any(m and request.text.startswith(m[1]) and request.text.endswith(m[2]) for m in ends), request.text
+        text = request.text.lower()
+        assert any(m and text.startswith(m[1]) and text.endswith(m[2]) for m in ends), request.text
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -215,6 +246,7 @@ def test_nothing_measured_is_ever_read(data: Path) -> None:
     questions = {bare(text) for split in ("validation", "test") for text in real_requests(data, False, split)}
     assert questions
     assert not questions & set(read)
+    assert not {bare(text) for unsafe in (True, False) for text in probes(unsafe)} & set(read)
 
 
 def test_a_generated_request_that_is_a_measured_one_is_written_anew(data: Path) -> None:
@@ -238,6 +270,77 @@ def test_real_requests_are_measured_by_their_origin(data: Path) -> None:
     assert sum(1 for _ in measured_requests(data, "test", most=5)) == 20
     assert {example.label for example in safety.measured_examples("test", Sources(data), 0)} == {"Y", "N"}
     assert {example.label for example in jailbreak.measured_examples("test", Sources(data), 0)} == {"N"}
+
+
+def test_probes_are_of_both_sorts_and_validate_safety() -> None:
+    sides = {unsafe: {bare(text) for text in probes(unsafe)} for unsafe in (True, False)}
+    assert all(len(side) == len(probes(unsafe)) >= 190 for unsafe, side in sides.items())
+    assert not sides[True] & sides[False]
+    found = [example for example in safety.measured_examples("validation", Sources(), 50) if example.origin == "probe"]
+    assert {(last(e), e.label) for e in found} == {
+        (text, label) for unsafe, label in ((True, "Y"), (False, "N")) for text in probes(unsafe)
+    }
+    assert not any(example.origin == "probe" for example in safety.measured_examples("test", Sources(), 50))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generated_request_that_is_a_probe_is_written_anew(kind: requests.Kind) -> None:
+    writer = Writer(random.Random(12), None)
+    written = {bare(requests.write_request(writer, kind, plain=True).text) for _ in range(60_000)}
+    assert not written & {bare(text) for text in probes(kind == "unsafe")}
+
+
+def test_a_real_request_that_is_a_probe_is_not_trained_on(data: Path) -> None:
+    probe = next(text for text in probes(True) if split_of(text) == "train")
+    with gzip.open(data / "hh-rlhf/harmless-base/test.jsonl.gz", "at", encoding="utf-8") as file:
+        file.write(json.dumps({"chosen": f"\n\nHuman: {probe}\n\nAssistant: I am not comfortable with this."}) + "\n")
+    assert real_requests(data, True, "train")
+    assert probe not in real_requests(data, True, "train")
+
+
+def texts_of(phrase: str, slots: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """Every text that a phrase stands for, but for slots that other slots hold."""
+    names = dict.fromkeys(re.findall(r"\{(\w+)\}", phrase))
+    for values in product(*(slots.get(name, (name,)) for name in names)):
+        yield phrase.format_map(dict(zip(names, values, strict=True)))
+
+
+@pytest.mark.parametrize("category", sorted(PLAINEST))
+def test_the_plainest_of_every_category_is_trained_on(category: str) -> None:
+    grammar = yaml.safe_load((GRAMMARS / f"unsafe/{category}.yaml").read_text(encoding="utf-8"))
+    shared = yaml.safe_load((GRAMMARS / "slots.yaml").read_text(encoding="utf-8"))
+    slots = {name: alternatives(text) for name, text in (shared | grammar.get("slots", {})).items()}
+    topics, _ = requests._topics("unsafe", "train")
+    for wanted in PLAINEST[category]:
+        verb = wanted.split()[0]
+        found = {
+            phrase
+            for topic in topics
+            if topic.named == grammar["named"] and topic.form == "do"
+            for pattern in topic.patterns
+            for phrase in pattern
+            if phrase.startswith(f"{verb} ") and phrase.count("{") < 3
+            if any(f"{text} ".startswith(f"{wanted} ") for text in texts_of(phrase, slots))
+        }
+        assert len(found) >= 2, wanted
+
+
+def test_the_plainest_are_listed_for_every_category() -> None:
+    assert set(PLAINEST) == {path.stem for path in GRAMMARS.glob("unsafe/*.yaml")}
+
+
+def test_no_single_word_decides_and_lookalikes_do_not_outweigh() -> None:
+    writer = Writer(random.Random(13), None)
+    said = {
+        kind: Counter(
+            word
+            for _ in range(20_000)
+            for word in set(bare(requests.write_request(writer, kind, plain=True).text).split())
+        )
+        for kind in KINDS
+    }
+    for word in ("bomb", "gun", "kill", "steal", "drugs", "poison", "hack", "sell", "fake", "virus"):
+        assert 0.05 * said["unsafe"][word] < said["harmless"][word] < said["unsafe"][word], word
 
 
 @pytest.mark.parametrize(

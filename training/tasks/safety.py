@@ -9,7 +9,7 @@ from training.chat_format import Conversation
 from training.reading.closed_book import closed_book_turn, familiar
 from training.reading.requests import any_request, opening, request_turn
 from training.reading.writer import Writer
-from training.real_requests import measured_requests
+from training.real_requests import measured_requests, probes
 from training.requests import Request, write_request
 from training.scenes import make_scene, question_text
 from training.splits import Split
@@ -24,7 +24,10 @@ def training_examples(seed: str, sources: Sources) -> Iterator[Example]:
 
 
 def measured_examples(split: Split, sources: Sources, generated: int) -> list[Example]:
-    """So many generated examples of a side, a third of them in framings kept from training, and the real ones."""
+    """So many generated examples of a side, a third of them in framings kept from training, and the real ones.
+
+    The probes validate too.
+    """
     writer = Writer(random.Random(f"safety {split}"), sources.data, split)
     examples = []
     for index in range(generated):
@@ -33,9 +36,11 @@ def measured_examples(split: Split, sources: Sources, generated: int) -> list[Ex
         else:
             request = any_request(writer, unsafe=index % 2 == 1, real_share=0)
         examples.append(_example(writer, request))
+    measured = list(measured_requests(sources.data, split))
+    if split == "validation":
+        measured += [(text, unsafe, "probe") for unsafe in (True, False) for text in probes(unsafe)]
     return examples + [
-        Example(Conversation().add("user", text), _label(unsafe), origin)
-        for text, unsafe, origin in measured_requests(sources.data, split)
+        Example(Conversation().add("user", text), _label(unsafe), origin) for text, unsafe, origin in measured
     ]
 
 
