@@ -65,8 +65,13 @@ def _quantize(source: Path, target: Path) -> None:
     """Quantizes with llama.cpp's own code; the package `gguf` cannot write K-quants."""
     import llama_cpp
 
+    said: list[bytes] = []
+    listener = llama_cpp.llama_log_callback(lambda level, text, data: said.append(text))
+    llama_cpp.llama_log_set(listener, ctypes.c_void_p())
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
     failed = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(options))
+    llama_cpp.llama_log_set(llama_cpp.llama_log_callback(), ctypes.c_void_p())
     if failed:
-        raise RuntimeError(f"llama.cpp could not quantize {source}; its log above says why")
+        reason = b"".join(said[-4:]).decode(errors="replace").strip()
+        raise RuntimeError(f"llama.cpp could not quantize {source}: {reason}")
