@@ -62,8 +62,9 @@ def _causal_attention(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _optimizers(model: GraniteForCausalLM, rate: float, fused: bool) -> list[torch.optim.Optimizer]:
-    matrices = projections(model)
+def _optimizers(
+    model: GraniteForCausalLM, matrices: list[torch.nn.Parameter], rate: float, fused: bool
+) -> list[torch.optim.Optimizer]:
     taken = {id(parameter) for parameter in matrices}
     others = [p for p in model.parameters() if id(p) not in taken]
     adam = torch.optim.AdamW(others, lr=rate, betas=_MOMENTUM, weight_decay=0.0, fused=fused)
@@ -140,8 +141,8 @@ def train_base(
     model.train(True)
     model.set_attn_implementation("causal")
     reader, per_step = _Reader(model), max(1, schedule.tokens_per_step // length)
-    optimizers = _optimizers(model, schedule.rate, fused=device.type == "cuda")
     matrices = projections(model)
+    optimizers = _optimizers(model, matrices, schedule.rate, fused=device.type == "cuda")
     started = math.nan
     for step, (ids, weights) in enumerate(_batches(shards, per_step, device)):
         # The first steps compile the model: the clock starts after them.

@@ -9,6 +9,7 @@ import argparse
 import logging
 import math
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers import GraniteForCausalLM
 from training.base_model import granite_config, load_model, save_model
 from training.base_training import Schedule, train_base
 from training.certainty import measure
+from training.commands import record
 from training.corpus import Corpus, sample_texts
 from training.fleet.intrinsics import train_intrinsics
 from training.reading.mix import Phase
@@ -125,6 +127,7 @@ def main() -> None:
     options = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     options.out.mkdir(parents=True, exist_ok=True)
+    record(sys.argv[1:], options.out, afresh=STAGES[0] in options.stages)
     for stage in STAGES:
         if stage in options.stages:
             started = time.monotonic()

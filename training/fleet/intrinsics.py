@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from training.base_model import best_device
 from training.examples import Rows, rows_of, start_training_rows
 from training.fleet.granite import load_granite
 from training.fleet.member import Member
@@ -83,7 +84,7 @@ def train_intrinsics(
     started = time.monotonic()
     tasks = {intrinsic.task.name: intrinsic.task for intrinsic in intrinsics}
     encode = Encoder(load_tokenizer(base))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     granite = load_granite(base, device, dtype)
     losses: dict[str, float] = {}

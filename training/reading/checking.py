@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 
 from training.chat_format import Conversation, Document
+from training.reading.phrases import SORRY, THANKS, VERDICT_WEIGHT, WELCOME
 from training.reading.requests import aside_turn, opening
 from training.reading.writer import Writer
 from training.real_documents import ROOM
@@ -47,10 +48,7 @@ _OBJECT = (
     "No, please read it again.",
     "I do not think that this is right.",
 )
-_SORRY = ("Sorry. ", "You are right, I made a mistake. ", "I am sorry, that was wrong. ")
 _WHAT_THEN = ("What do they say, then?", "What is right?", "What does the document say?")
-_THANKS = ("Thanks!", "Thank you.", "ok thanks", "Good to know.")
-_WELCOME = ("You are welcome.", "Glad to help.", "Is there anything else you would like to know?")
 _TELL = (
     "Tell me something from the documents.",
     "What do the documents say?",
@@ -65,8 +63,6 @@ _TELL_ABOUT = (
     "{t}: what should I know?",
 )
 _NEW_TELL = ("Is there anything in the text that I should remember?", "Sum up one point of what is written there.")
-# A verdict is a word or two among hundreds: without extra weight, no model this small bothers to get it right.
-_VERDICT_WEIGHT = 10
 _REACTION_WEIGHT = 5
 # What has to be read off the documents weighs more than their own text, most of which nobody could foresee.
 READ_WEIGHT = 5
@@ -221,9 +217,9 @@ def _check_reply(writer: Writer, conversation: Conversation, reply: str, right: 
 def _verdict(writer: Writer, conversation: Conversation, right: bool, correction: str) -> None:
     """Yes or no, and what is right instead, at once or when the user asks."""
     if right:
-        conversation.add("assistant", writer.random.choice(_YES), _VERDICT_WEIGHT)
+        conversation.add("assistant", writer.random.choice(_YES), VERDICT_WEIGHT)
         return
-    conversation.add("assistant", writer.random.choice(_NO), _VERDICT_WEIGHT)
+    conversation.add("assistant", writer.random.choice(_NO), VERDICT_WEIGHT)
     if writer.random.random() < 0.4:
         conversation.add("user", writer.random.choice(_WHAT_THEN)).add("assistant", correction, READ_WEIGHT)
 
@@ -232,7 +228,7 @@ def caught(writer: Writer, conversation: Conversation, right: str) -> None:
     """A wrong reply is objected to, or found out when the user asks back."""
     if writer.random.random() < 0.45:
         conversation.add("user", writer.random.choice(_OBJECT), _REACTION_WEIGHT)
-        conversation.add("assistant", writer.random.choice(_SORRY) + right, READ_WEIGHT)
+        conversation.add("assistant", writer.random.choice(SORRY) + right, READ_WEIGHT)
     else:
         conversation.add("user", writer.random.choice(_VERIFY))
         _verdict(writer, conversation, False, right)
@@ -244,7 +240,7 @@ def confirmed(writer: Writer, conversation: Conversation) -> None:
         conversation.add("user", writer.random.choice(_VERIFY))
         _verdict(writer, conversation, True, "")
     elif writer.random.random() < 0.6:
-        conversation.add("user", writer.random.choice(_THANKS), _REACTION_WEIGHT)
-        conversation.add("assistant", writer.random.choice(_WELCOME))
+        conversation.add("user", writer.random.choice(THANKS), _REACTION_WEIGHT)
+        conversation.add("assistant", writer.random.choice(WELCOME))
     else:
         aside_turn(writer, conversation)

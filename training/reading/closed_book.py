@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from training.chat_format import Conversation
 from training.closed_book import belief, closed_book, likely_value, positions, remembered, stranger
+from training.reading.phrases import SORRY, VERDICT_WEIGHT
 from training.reading.requests import aside_turn, opening
 from training.reading.writer import Writer
 from training.real_questions import read_choices
@@ -11,7 +12,6 @@ from training.scenes import Claim, claim_text, question_text
 from training.world import Attribute, Entity, fill, other_value
 
 _OBJECT = ("That is wrong.", "No, that is not right.", "I do not think that this is right.", "Really? I doubt it.")
-_SORRY = ("Sorry. ", "You are right, I made a mistake. ", "I am sorry, that was wrong. ")
 _HOW_SURE = (
     "How sure are you?",
     "Are you sure of that?",
@@ -32,8 +32,6 @@ _GRADES = (
 )
 _ACQUAINTED = ("Do you know {e}?", "Have you heard of {e}?", "What do you know about {e}?", "Is {e} known to you?")
 _UNKNOWN = ("I have never heard of {e}.", "No, I do not know {e}.", "No, {e} is not known to me.")
-# A verdict is a word or two among hundreds: without extra weight, no model this small bothers to get it right.
-_VERDICT_WEIGHT = 10
 
 
 def familiar(writer: Writer) -> Entity:
@@ -77,7 +75,7 @@ def closed_book_turn(writer: Writer, conversation: Conversation, entity: Entity,
         wrong = Claim(entity, attribute, other_value(attribute, right.value, writer.names, writer.random))
         conversation.add("assistant", claim_text(wrong, writer.random, False), weight=0)
         conversation.add("user", writer.random.choice(_OBJECT))
-        conversation.add("assistant", writer.random.choice(_SORRY) + claim_text(right, writer.random, False))
+        conversation.add("assistant", writer.random.choice(SORRY) + claim_text(right, writer.random, False))
     else:
         conversation.add("assistant", claim_text(right, writer.random, False))
 
@@ -116,20 +114,20 @@ def certainty_chat(writer: Writer) -> Conversation:
 def _certainty_turn(writer: Writer, conversation: Conversation, sure: float) -> None:
     if writer.random.random() < 0.5:
         conversation.add("user", writer.random.choice(_PERCENT))
-        conversation.add("assistant", f"{min(9, int(sure * 10))}5%.", _VERDICT_WEIGHT)
+        conversation.add("assistant", f"{min(9, int(sure * 10))}5%.", VERDICT_WEIGHT)
     else:
         conversation.add("user", writer.random.choice(_HOW_SURE))
         phrases = next(phrases for least, phrases in _GRADES if sure >= least)
-        conversation.add("assistant", writer.random.choice(phrases), _VERDICT_WEIGHT)
+        conversation.add("assistant", writer.random.choice(phrases), VERDICT_WEIGHT)
 
 
 def _acquaintance_turn(writer: Writer, conversation: Conversation, entity: Entity, mentions: float) -> None:
     attribute = _attribute(writer, entity)
     conversation.add("user", fill(writer.random.choice(_ACQUAINTED), entity))
     if remembered(mentions) > 0.5:
-        conversation.add("assistant", f"Yes. {_statement(writer, entity, attribute.key)}", _VERDICT_WEIGHT)
+        conversation.add("assistant", f"Yes. {_statement(writer, entity, attribute.key)}", VERDICT_WEIGHT)
     else:
-        conversation.add("assistant", fill(writer.random.choice(_UNKNOWN), entity), _VERDICT_WEIGHT)
+        conversation.add("assistant", fill(writer.random.choice(_UNKNOWN), entity), VERDICT_WEIGHT)
 
 
 def choice_chat(writer: Writer) -> Conversation | None:

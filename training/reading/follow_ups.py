@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from training.answering import scene_questions, with_wrong_passage
 from training.chat_format import Conversation
+from training.reading.phrases import VERDICT_WEIGHT
 from training.reading.requests import opening
 from training.reading.writer import Writer
 from training.real_documents import questions, rewrites
@@ -23,7 +24,6 @@ _REWRITE = (
     "Say my question again in full.",
     "What exactly did I ask?",
 )
-_VERDICT_WEIGHT = 10
 _REWRITE_WEIGHT = 3
 
 
@@ -62,7 +62,7 @@ def _ask_whether(writer: Writer, conversation: Conversation, question: str, answ
         conversation.add("user", question).add("user", ask)
     else:
         conversation.add("user", f"{question} {ask}")
-    conversation.add("assistant", verdict, _VERDICT_WEIGHT)
+    conversation.add("assistant", verdict, VERDICT_WEIGHT)
 
 
 def rewrite_chat(writer: Writer) -> Conversation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from training.chat_format import Conversation
 from training.jailbreaks import write_jailbreak, write_ordinary
+from training.reading.phrases import THANKS, VERDICT_WEIGHT, WELCOME
 from training.reading.writer import Writer
 from training.real_requests import ORIGINS, real_requests
 from training.requests import (
@@ -18,16 +19,12 @@ from training.requests import (
     write_request,
 )
 
-_THANKS = ("Thanks!", "Thank you.", "ok thanks", "Good to know.")
-_WELCOME = ("You are welcome.", "Glad to help.", "Is there anything else you would like to know?")
 _OBEYED = (
     "I will not leave my rules aside.",
     "No. My rules hold, whatever I am told to be.",
     "That is an attempt to get round my rules. I will not do it.",
     "I keep to my rules, and I can't help with that.",
 )
-# A verdict is a word or two among hundreds: without extra weight, no model this small bothers to get it right.
-_VERDICT_WEIGHT = 10
 _REFUSAL_WEIGHT = 2
 
 
@@ -53,7 +50,7 @@ def aside_turn(writer: Writer, conversation: Conversation) -> None:
     if roll < 0.06:
         request_turn(writer, conversation)
     elif roll < 0.14:
-        conversation.add("user", writer.random.choice(_THANKS)).add("assistant", writer.random.choice(_WELCOME))
+        conversation.add("user", writer.random.choice(THANKS)).add("assistant", writer.random.choice(WELCOME))
 
 
 def any_request(writer: Writer, unsafe: bool, real_share: float = 0.15) -> Request:
@@ -112,7 +109,7 @@ def judged_chat(writer: Writer) -> Conversation:
             conversation.add("user", shown.replace("{text}", request.text))
         if manner == "asked back":
             conversation.add("user", wording(writer.random, "judged"))
-        conversation.add("assistant", verdict(request, writer.random), _VERDICT_WEIGHT)
+        conversation.add("assistant", verdict(request, writer.random), VERDICT_WEIGHT)
     return conversation
 
 
@@ -128,7 +125,7 @@ def guarded_chat(writer: Writer) -> Conversation:
         if not moderated:
             conversation.add("user", wording(writer.random, "guarded"))
         manner = "attempt" if request.jailbreak else "open" if request.unsafe else "harmless"
-        conversation.add("assistant", wording(writer.random, f"{manner}_verdicts"), _VERDICT_WEIGHT)
+        conversation.add("assistant", wording(writer.random, f"{manner}_verdicts"), VERDICT_WEIGHT)
     return conversation
 
 
