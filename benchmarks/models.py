@@ -1,23 +1,30 @@
-"""Generated models and adapters to measure with: real shapes, random weights, nothing to download.
+"""Generated models and adapters to measure with: real shapes and vocabularies, random weights.
 
-    python benchmarks/models.py --cache FOLDER [--shape 1b|tiny]
+    python benchmarks/models.py --cache FOLDER [--shape 1b|3b|tiny]
 
-writes the model and eight adapters; `benchmarks/fused.py` does so by itself.
+writes the model and eight adapters; `benchmarks/fused.py` does so by itself. Real vocabularies come from the llama.cpp
+that this project is built with; pip fetches it once.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import gguf
 import numpy as np
 import numpy.typing as npt
 
 INVOCATION = (300, 301, 302, 303)
+PINNED = Path(__file__).parents[1] / "third_party/llama.cpp/requirements.txt"
 
 _Q8 = gguf.GGMLQuantizationType.Q8_0
 _F16 = gguf.GGMLQuantizationType.F16
@@ -25,7 +32,20 @@ _F16 = gguf.GGMLQuantizationType.F16
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a Llama model."""
+    """The sizes of a Llama or Granite model.
+
+    Attributes:
+        name: What the command line calls it.
+        layers: Blocks.
+        hidden: Width.
+        heads: Attention heads, of queries.
+        kv_heads: Heads of keys and values.
+        feed_forward: Width between the matrices of a feed-forward part.
+        vocab: Tokens.
+        arch: What llama.cpp calls the architecture.
+        vocabulary: Whose tokens, by llama.cpp's name for its file; made-up ones if None.
+        tied: Whether the embeddings serve as output, too.
+    """
 
     name: str
     layers: int
@@ -34,6 +54,9 @@ class Shape:
     kv_heads: int
     feed_forward: int
     vocab: int
+    arch: str = "llama"
+    vocabulary: str | None = None
+    tied: bool = False
 
     @property
     def kv(self) -> int:
@@ -54,18 +77,21 @@ class Shape:
                 ("ffn_down", self.hidden, self.feed_forward),
             ):
                 yield f"blk.{layer}.{name}.weight", outputs, inputs
-        yield "output.weight", self.vocab, self.hidden
+        if not self.tied:
+            yield "output.weight", self.vocab, self.hidden
 
 
+# The sizes of Llama 3.2 1B, and of the smaller dense Granite 3 (2.5 billion parameters).
 SHAPES = {
-    "1b": Shape("1b", layers=16, hidden=2048, heads=32, kv_heads=8, feed_forward=8192, vocab=32_000),
+    "1b": Shape("1b", 16, 2048, 32, 8, 8192, vocab=128_256, vocabulary="llama-bpe", tied=True),
+    "3b": Shape("3b", 40, 2048, 32, 8, 8192, vocab=49_152, arch="granite", vocabulary="starcoder", tied=True),
     "tiny": Shape("tiny", layers=4, hidden=256, heads=8, kv_heads=4, feed_forward=768, vocab=1024),
 }
 
 
 def model_file(shape: Shape, cache: Path) -> Path:
     """The path of the shape's Q8_0 model in `cache`; writes it if it is not there."""
-    path = cache / f"random-{shape.name}-q8_0.gguf"
+    path = cache / f"random-{shape.name}-{shape.vocab}-q8_0.gguf"
     return path if path.exists() else _write_model(shape, path)
 
 
@@ -80,12 +106,12 @@ def adapter_files(shape: Shape, cache: Path, count: int, *, rank: int = 32) -> l
 
 def _write_model(shape: Shape, path: Path) -> Path:
     unfinished = path.with_suffix(".part")
-    writer = gguf.GGUFWriter(unfinished, "llama", use_temp_file=True)
+    writer = gguf.GGUFWriter(unfinished, shape.arch, use_temp_file=True)
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(f"random-{shape.name}")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_block_count(shape.layers)
-    writer.add_context_length(16_384)
+    writer.add_context_length(131_072)
     writer.add_embedding_length(shape.hidden)
     writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
@@ -93,7 +119,15 @@ def _write_model(shape: Shape, path: Path) -> Path:
     writer.add_rope_dimension_count(shape.hidden // shape.heads)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(shape.vocab)
-    _add_tokenizer(writer, shape.vocab)
+    if shape.arch == "granite":
+        writer.add_embedding_scale(12.0)
+        writer.add_residual_scale(0.22)
+        writer.add_attention_scale(shape.heads / shape.hidden)
+        writer.add_logit_scale(8.0)
+    if shape.vocabulary is None:
+        _add_made_up_tokenizer(writer, shape.vocab)
+    else:
+        _copy_tokenizer(writer, _vocabulary_file(shape.vocabulary, path.parent))
     random = np.random.default_rng(0)
     for name, outputs, inputs in shape.weights():
         writer.add_tensor(name, _random_q8(random, outputs, inputs), raw_dtype=_Q8)
@@ -116,7 +150,7 @@ def _random_q8(random: np.random.Generator, outputs: int, inputs: int) -> npt.ND
 
 def _write_adapter(shape: Shape, path: Path, *, rank: int, seed: int) -> None:
     unfinished = path.with_suffix(".part")
-    writer = gguf.GGUFWriter(unfinished, "llama")
+    writer = gguf.GGUFWriter(unfinished, shape.arch)
     writer.add_type("adapter")
     writer.add_name(f"random-{seed}")
     writer.add_string("adapter.type", "lora")
@@ -134,7 +168,32 @@ def _write_adapter(shape: Shape, path: Path, *, rank: int, seed: int) -> None:
     _finish(writer, unfinished, path)
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, vocab: int) -> None:
+def _vocabulary_file(name: str, cache: Path) -> Path:
+    """The path of a file of llama.cpp's that holds a vocabulary and no weights; fetches it if it is not there."""
+    path = cache / f"ggml-vocab-{name}.gguf"
+    if "ALORA_LLAMA_CPP_DIR" in os.environ:
+        return Path(os.environ["ALORA_LLAMA_CPP_DIR"], "models", path.name)
+    if not path.exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            command += ["--no-binary", "llama-cpp-python", "--require-hashes"]
+            subprocess.run([*command, "--requirement", str(PINNED), "--dest", scratch], check=True)
+            with tarfile.open(next(Path(scratch).glob("llama_cpp_python-*.tar.gz"))) as archive:
+                inside = next(one for one in archive if one.name.endswith(f"/vendor/llama.cpp/models/{path.name}"))
+                unfinished = path.with_suffix(".part")
+                unfinished.write_bytes(cast("IO[bytes]", archive.extractfile(inside)).read())
+                unfinished.rename(path)
+    return path
+
+
+def _copy_tokenizer(writer: gguf.GGUFWriter, source: Path) -> None:
+    for key, field in gguf.GGUFReader(source).fields.items():
+        if key.startswith("tokenizer."):
+            items = field.types[-1] if field.types[0] is gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), field.types[0], items)
+
+
+def _add_made_up_tokenizer(writer: gguf.GGUFWriter, vocab: int) -> None:
     """Adds a byte-level tokenizer of single characters; most tokens are never made from text."""
     texts = ["<|bos|>", "<|end_of_text|>", *(chr(c) for c in range(33, 127))]
     types = [gguf.TokenType.CONTROL] * 2 + [gguf.TokenType.NORMAL] * 94
