@@ -97,7 +97,7 @@ def convert_adapter(
                 add_metadata(writer, about, facts, identity, plan)
                 writer.add_file_type(_OUTTYPES[outtype][1])
                 writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-                _write(writer, plan.matrices)
+                write_matrices(writer, plan.matrices)
             finally:
                 writer.close()
             unfinished.replace(outfile)
@@ -143,7 +143,13 @@ def _invocation(
     return tokens, offset
 
 
-def _write(writer: gguf.GGUFWriter, matrices: Sequence[Matrix]) -> None:
+def write_matrices(writer: gguf.GGUFWriter, matrices: Sequence[Matrix]) -> None:
+    """Writes a file's header with all that was added to it, and its matrices.
+
+    Raises:
+        ConversionError: A number is too large for its type.
+        OSError: The file cannot be written.
+    """
     for matrix in matrices:
         size = int(np.prod(matrix.byte_shape))
         writer.add_tensor_info(matrix.name, matrix.byte_shape, np.dtype(np.uint8), size, raw_dtype=matrix.type)

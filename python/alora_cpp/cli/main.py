@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from alora_cpp.cli import chat, convert, demo, pull, run, show, train
+from alora_cpp.cli import bench, chat, convert, demo, pull, run, show, train
 from alora_cpp.cli import eval as evaluate
 from alora_cpp.cli import list as list_adapters
 from alora_cpp.errors import AloraError
 from alora_cpp.labelled_data import DataError
 
-COMMANDS = (run, chat, demo, train, evaluate, pull, list_adapters, show, convert)
+COMMANDS = (run, chat, demo, train, evaluate, pull, list_adapters, show, convert, bench)
 
 
 def parser() -> argparse.ArgumentParser:
