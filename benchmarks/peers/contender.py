@@ -155,6 +155,7 @@ CONTENDERS = {
     "ours-one-by-one": "benchmarks.peers.ours:OneByOne",
     "ours-lora": "benchmarks.peers.ours:OrdinaryLora",
     "llama-server": "benchmarks.peers.llama_server:AloraServer",
+    "llama-server-two-slots": "benchmarks.peers.llama_server:TwoSlotServer",
     "llama-server-switch": "benchmarks.peers.llama_server:SwitchServer",
     "llama-cpp-python": "benchmarks.peers.llama_cpp_python:LlamaCppPython",
     "peft": "benchmarks.peers.peft_alora:PeftAlora",
