@@ -13,19 +13,18 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import gguf
 import numpy as np
+import numpy.typing as npt
+from composed import write_composed
 from models import INVOCATION, SHAPES, Shape, cache_folder, model_file
 
 from alora_cpp import Adapter, Branch, Context, Model
 from alora_cpp.convert import take_apart
 
 RANK = 32
-ARCH = "graniteswitch"
-_F16 = gguf.GGMLQuantizationType.F16
 
 
 def composed_file(shape: Shape, cache: Path, count: int) -> Path:
@@ -36,54 +35,20 @@ def composed_file(shape: Shape, cache: Path, count: int) -> Path:
         described = cache / f"{path.stem}.intrinsics" / name / "adapter_config.json"
         described.parent.mkdir(parents=True, exist_ok=True)
         described.write_text(json.dumps({"alora_invocation_tokens": INVOCATION}))
-    return path if path.exists() else _write_composed(shape, path, model_file(shape, cache), names)
+    if path.exists():
+        return path
+    stacks = _random_stacks(shape, count)
+    return write_composed(model_file(shape, cache), path, names, stacks, rank=RANK, first_token=INVOCATION[0])
 
 
-def _write_composed(shape: Shape, path: Path, source: Path, names: list[str]) -> Path:
-    reader = gguf.GGUFReader(source)
-    unfinished = path.with_suffix(".part")
-    writer = gguf.GGUFWriter(unfinished, ARCH, use_temp_file=True)
-    first_control = shape.vocab - len(names)
-    for key, field in reader.fields.items():
-        if key.startswith("GGUF.") or key == "general.architecture":
-            continue
-        value = field.contents()
-        if key == "tokenizer.ggml.tokens":
-            value[first_control:] = [f"<|{name}|>" for name in names]
-        if key == "tokenizer.ggml.token_type":
-            value[first_control:] = [int(gguf.TokenType.CONTROL)] * len(names)
-        items = field.types[-1] if field.types[0] is gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(key.replace("llama.", f"{ARCH}."), value, field.types[0], items)
-    writer.add_logit_scale(1.0)
-    writer.add_uint32(f"{ARCH}.adapters.count", len(names))
-    writer.add_uint32(f"{ARCH}.adapters.lora_rank", RANK)
-    writer.add_array(f"{ARCH}.adapters.token_ids_activate", [first_control + slot for slot in range(len(names))])
-    writer.add_array(f"{ARCH}.adapters.token_ids_substitute", [INVOCATION[0]] * len(names))
-    fused: dict[str, list[gguf.ReaderTensor]] = {}
-    for tensor in reader.tensors:
-        block, _, part = tensor.name.removesuffix(".weight").rpartition(".")
-        if part in ("attn_q", "attn_k", "attn_v"):
-            fused.setdefault(block, []).append(tensor)
-        else:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    for block, parts in fused.items():
-        rows = np.concatenate([part.data for part in parts])
-        writer.add_tensor(f"{block}.attn_qkv.weight", rows, raw_dtype=parts[0].tensor_type)
+def _random_stacks(shape: Shape, count: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     random = np.random.default_rng(1)
     for name, outputs, inputs in shape.weights():
         if name.startswith("blk."):
             for half, (rows, columns) in {"a": (RANK, inputs), "b": (outputs, RANK)}.items():
-                stack = random.standard_normal((len(names) + 1, rows, columns), np.float32) * (0.3 / np.sqrt(columns))
+                stack = random.standard_normal((count + 1, rows, columns), np.float32) * (0.3 / np.sqrt(columns))
                 stack[0] = 0
-                writer.add_tensor(
-                    f"{name.removesuffix('.weight')}.lora_{half}", stack.astype(np.float16), raw_dtype=_F16
-                )
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    unfinished.rename(path)
-    return path
+                yield f"{name.removesuffix('.weight')}.lora_{half}", stack
 
 
 def seconds(context: Context, trunk: Branch, tokens: list[int], adapter: Adapter | None = None) -> float:
