@@ -19,15 +19,12 @@ def prepare(shape: Shape, quantization: str, cache: Path, contenders: Collection
     """Writes what these contenders need and is not in `cache`."""
     exact = model_file(shape, cache)
     adapters = adapter_files(shape, cache, N_ADAPTERS)
-    return Files(
-        model=_quantized(exact, quantization),
-        adapters=tuple(adapters),
-        switch=_quantized(_composed(exact, adapters), quantization) if "llama-server-switch" in contenders else None,
-        # A format of its own: half the bytes of float32, and the numbers of Q8_0 nearly as they are.
-        huggingface=huggingface_folder(exact, adapters, cache / f"{exact.stem}-huggingface")
-        if "peft" in contenders
-        else None,
-    )
+    switch = huggingface = None
+    if "llama-server-switch" in contenders:
+        switch = _quantized(_composed(exact, adapters), quantization)
+    if "peft" in contenders:
+        huggingface = huggingface_folder(exact, adapters, cache / f"{exact.stem}-huggingface")
+    return Files(_quantized(exact, quantization), tuple(adapters), switch, huggingface)
 
 
 def _quantized(exact: Path, quantization: str) -> Path:

@@ -64,8 +64,15 @@ def _calls(contender: Contender) -> dict[str, Callable[..., Any]]:
     def as_step(call: Callable[..., Step]) -> Callable[..., dict[str, Any]]:
         return lambda **arguments: asdict(call(**arguments))
 
-    steps = (contender.begin, contender.extend, contender.write, contender.ask, guard)
-    return {"load": load, "memory": memory} | {call.__name__: as_step(call) for call in steps}
+    return {
+        "load": load,
+        "begin": as_step(contender.begin),
+        "extend": as_step(contender.extend),
+        "write": as_step(contender.write),
+        "ask": as_step(contender.ask),
+        "guard": as_step(guard),
+        "memory": memory,
+    }
 
 
 def _files(found: dict[str, Any]) -> Files:
