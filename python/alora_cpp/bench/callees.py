@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from alora_cpp.adapter import Adapter
-from alora_cpp.errors import AdapterError, AloraError, ArgumentError, ConversionError
+from alora_cpp.errors import AdapterError, ArgumentError, ConversionError
 from alora_cpp.finding import candidates
 from alora_cpp.model import Model
 
@@ -24,20 +24,20 @@ class Callee:
         name: What it is called.
         origin: `given`, the model's `own`, or `random`: made for measuring, of the usual size.
         adapter: The weights.
-        ungoverned: Tokens of its invocation that the base reads.
-        governed: Tokens of its invocation that it governs, as they are put into a branch.
+        invocation: The tokens that call it, as a prompt spells them.
+        governed: Those that it governs, the last ones, as they are put into a branch.
     """
 
     name: str
     origin: Literal["given", "own", "random"]
     adapter: Adapter
-    ungoverned: tuple[int, ...]
+    invocation: tuple[int, ...]
     governed: tuple[int, ...]
 
     @property
-    def n_rows(self) -> int:
-        """Rows that a call takes."""
-        return len(self.ungoverned) + len(self.governed)
+    def ungoverned(self) -> tuple[int, ...]:
+        """Tokens of its invocation that the base reads."""
+        return self.invocation[: -len(self.governed)]
 
 
 def callees(
@@ -65,8 +65,8 @@ def callees(
     except ConversionError as error:
         if not found:
             raise ArgumentError(
-                f"{model.path} has no intrinsics, and no adapters can be made to measure with: {error}; give some with"
-                " --adapter NAME=PATH"
+                f"{model.path} has no intrinsics that can be called, and none can be made to measure with: {error}; "
+                "give some with --adapter NAME=PATH"
             ) from None
     return found
 
@@ -78,7 +78,7 @@ def _callee(name: str, origin: Literal["given", "own", "random"], adapter: Adapt
             f"adapter '{name}' has no invocation tokens: it is an ordinary LoRA; expected an activated one (aLoRA)"
         )
     offset = min(adapter.activation_offset, len(invocation) - 1)
-    return Callee(name, origin, adapter, invocation[:offset], tuple(adapter.governed_rows(invocation[offset:])))
+    return Callee(name, origin, adapter, invocation, tuple(adapter.governed_rows(invocation[offset:])))
 
 
 def _own(model: Model, switch_folder: Path | None) -> Iterator[Callee]:
@@ -87,18 +87,18 @@ def _own(model: Model, switch_folder: Path | None) -> Iterator[Callee]:
         if not one.taken or not one.invocation_tokens(model):
             continue
         adapter = one.place.load(model)
-        try:
-            callee = _callee(one.name, "own", adapter)
-        except AloraError:  # a built-in adapter of which nothing says what calls it
+        if adapter.governs_all:
             continue
-        if not adapter.governs_all:
-            yield callee
+        try:
+            yield _callee(one.name, "own", adapter)
+        except AdapterError:
+            continue  # a built-in adapter of which nothing says what calls it
 
 
 def _random(model: Model, count: int) -> list[Callee]:
     if count <= 0:
         return []
-    # Takes numpy and gguf, which a model with eight adapters does without.
+    # Brings gguf, which the command line's other commands start without.
     from alora_cpp.bench.random_adapter import write_random_adapter
 
     made = []

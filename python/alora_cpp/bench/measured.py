@@ -42,10 +42,10 @@ class Measured:
         """How many rounds count."""
         return len(self.samples["read"])
 
-    @property
-    def round_seconds(self) -> float:
-        """What a round takes: the works' medians together."""
-        return sum(map(self.seconds, self.samples))
+    def round_seconds(self, prompt: int) -> float:
+        """About what a round takes after a conversation of some length: only what reads all of it takes longer."""
+        longer = {"read": prompt / self.prompt, "verdict_as_lora": prompt / self.prompt}
+        return sum(self.seconds(work) * longer.get(work, 1) for work in self.samples)
 
     def seconds(self, work: str) -> float:
         """The median of a work's times."""

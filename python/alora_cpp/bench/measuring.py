@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from alora_cpp.bench.buffers import Buffers
@@ -58,24 +58,27 @@ def measure(
     lengths = sorted(set(prompts or PROMPTS))
     measured: list[Measured] = []
     left_out: dict[int, str] = {}
-    spent = a_round = 0.0
-    for prompt in lengths:
+    spent = 0.0
+    for index, prompt in enumerate(lengths):
         need = _n_cells(prompt, callees)
-        if measured:
-            a_round *= prompt / measured[-1].prompt
+        expected = measured[-1].round_seconds(prompt) if measured else 0.0
         if why_not := _why_not(model, prompt, need, n_ctx):
             left_out[prompt] = why_not
-        elif prompts is None and measured and spent + a_round > _SECONDS:
-            left_out[prompt] = f"a round would take about {a_round:.0f} s; it is measured with --prompt {prompt}"
+        elif prompts is None and spent + expected > _SECONDS:
+            left_out[prompt] = f"a round would take about {expected:.0f} s; it is measured with --prompt {prompt}"
         else:
+            began = time.perf_counter()
             buffers.forget("kv")
             with model.context(n_ctx=n_ctx or need, n_threads=n_threads) as context:
-                samples = _rounds(context, callees, prompt, rounds, _SECONDS - spent, progress)
+                samples: defaultdict[str, list[Sample]] = defaultdict(list)
+                for a_round in _rounds(context, callees, prompt, rounds, _SECONDS - spent):
+                    for work, sample in a_round.items():
+                        samples[work].append(sample)
+                    progress((index + len(samples["read"]) / (rounds or ROUNDS)) / len(lengths))
                 kv_bytes, compute_bytes = buffers.total("kv"), context.counters.compute_bytes
                 measured.append(Measured(prompt, samples, context.n_ctx, kv_bytes, compute_bytes))
-            a_round = measured[-1].round_seconds
-            # What was asked for beyond the usual leaves the longer conversations their time.
-            spent += a_round * min(ROUNDS, measured[-1].rounds)
+            # Rounds that were asked for beyond the usual leave the longer conversations their time.
+            spent += (time.perf_counter() - began) * min(1, ROUNDS / measured[-1].rounds)
     if not measured:
         reasons = "; ".join(f"a conversation of {prompt} tokens: {reason}" for prompt, reason in left_out.items())
         raise ArgumentError(f"nothing can be measured: {reasons}")
@@ -84,7 +87,7 @@ def measure(
 
 def _n_cells(prompt: int, callees: Sequence[Callee]) -> int:
     """KV cells for the conversation and the work that needs most beside it: reading it as a LoRA does."""
-    rows = [callee.n_rows for callee in callees]
+    rows = [len(callee.invocation) for callee in callees]
     return prompt + max(N_WRITTEN, N_NEW, sum(rows), max(prompt, *rows) + max(rows))
 
 
@@ -92,34 +95,25 @@ def _why_not(model: Model, prompt: int, need: int, n_ctx: int | None) -> str | N
     if prompt + max(N_WRITTEN, N_NEW) > model.n_ctx_train:
         return f"the model was trained for {model.n_ctx_train} tokens"
     if n_ctx is not None and need > n_ctx:
-        return f"it takes {need} KV cells, and -c gives {n_ctx}"
+        return f"it takes {need} KV cells, n_ctx (-c) is {n_ctx}"
     return None
 
 
 def _rounds(
-    context: Context,
-    callees: Sequence[Callee],
-    prompt: int,
-    n_rounds: int | None,
-    seconds: float,
-    progress: Callable[[float], object],
-) -> dict[str, list[Sample]]:
+    context: Context, callees: Sequence[Callee], prompt: int, n_rounds: int | None, seconds: float
+) -> Iterator[Mapping[str, Sample]]:
     """As many rounds as were asked for; else the usual number, or as many as fit into the seconds, at least one."""
-    model = context.model
-    tokens, new = (random_tokens(model, count, seed=0) for count in (prompt, N_NEW))
-    _round(context, callees, tokens[:_N_WARM_UP], new, is_backwards=False)
-    samples: defaultdict[str, list[Sample]] = defaultdict(list)
-    wanted = n_rounds or ROUNDS
+    tokens, new = (random_tokens(context.model, count, seed=0) for count in (prompt, N_NEW))
     began = time.perf_counter()
-    for number in range(wanted):
-        progress(number / wanted)
-        spent = time.perf_counter() - began
-        if n_rounds is None and number and spent * (number + 1) / number > seconds:
+    _round(context, callees, tokens[:_N_WARM_UP], new, is_backwards=False)
+    last = 0.0
+    for number in range(n_rounds or ROUNDS):
+        start = time.perf_counter()
+        if n_rounds is None and number and start - began + last > seconds:
             break
         # No way always comes behind the same other one.
-        for work, sample in _round(context, callees, tokens, new, is_backwards=number % 2 == 1).items():
-            samples[work].append(sample)
-    return samples
+        yield _round(context, callees, tokens, new, is_backwards=number % 2 == 1)
+        last = time.perf_counter() - start
 
 
 def _round(

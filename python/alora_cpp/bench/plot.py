@@ -56,12 +56,10 @@ def _draw_panel(axes: Axes, measured: Sequence[Measured], works: dict[str, str])
     for number, (work, label) in enumerate(works.items()):
         places = [place + 0.4 * number for place in range(len(measured))]
         axes.bar(places, [one.seconds(work) for one in measured], 0.38, label=label, color=_COLOURS[number])
-        if number:
-            for place, one in zip(places, measured, strict=True):
-                text = f"{one.ratio(work):,.1f} x"
-                axes.annotate(text, (place, one.seconds(work)), ha="center", va="bottom", fontsize=8)
-    axes.set_yscale("log")
-    axes.margins(y=0.2)
+        for place, one in zip(places, measured, strict=True):
+            text = f"{one.ratio(work):,.1f} x" if number else f"{one.seconds(work):.3f}"
+            axes.annotate(text, (place, one.seconds(work)), ha="center", va="bottom", fontsize=8)
+    axes.margins(y=0.3)
     axes.set_xticks([place + 0.2 for place in range(len(measured))], [f"{one.prompt:,}" for one in measured])
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -82,8 +82,7 @@ class Works:
             with self._context.branch() as branch:
                 branch.activate(callee.adapter)
                 # An adapter within a Granite Switch model acts from its control token on, so that comes first.
-                governed = [*callee.governed, *self._tokens[len(callee.governed) :]]
-                self._next(branch, [*governed, *callee.ungoverned, *callee.governed])
+                self._next(branch, [*callee.governed, *self._tokens[len(callee.governed) :], *callee.invocation])
             return 0
 
         return self._timed(work)

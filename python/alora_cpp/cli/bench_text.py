@@ -24,7 +24,7 @@ def as_dict(setting: Setting, measurements: Measurements) -> dict[str, Any]:
             "parameters": setting.n_parameters,
         },
         "adapters": [
-            {"name": one.name, "origin": one.origin, "rank": one.adapter.rank, "rows": one.n_rows}
+            {"name": one.name, "origin": one.origin, "rank": one.adapter.rank, "rows": len(one.invocation)}
             for one in setting.callees
         ],
         "machine": {
