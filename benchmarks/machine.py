@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from alora_cpp import Branch, Context, Model
+from alora_cpp.bench.machine import processor, usable_processors
 from alora_cpp.errors import AloraError, ArgumentError
 from benchmarks.model_shape import ModelShape, read_shape
 from benchmarks.pass_cost import Cost, Pass, pass_costs
@@ -140,6 +139,8 @@ def read_measurements(path: Path) -> Measurements:
         found = json.loads(path.read_text(encoding="utf-8"))
         machines = {int(threads): _machine(one) for threads, one in found["machines"].items()}
         passes = tuple(MeasuredPass(**one) for one in found["passes"])
+        if not machines:
+            raise ValueError("no machines")
         return Measurements(found["model"], found["file_type"], machines, passes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArgumentError(
@@ -179,8 +180,22 @@ def pass_seconds(context: Context, trunk: Branch, rounds: int) -> dict[int, floa
     return {rows: min(seconds) for rows, seconds in found.items()}
 
 
-def measure(model: Model, shape: ModelShape, *, threads: Iterable[int], prefix: int, rounds: int) -> Measurements:
-    """Measures everything."""
+def measure(model: Model, shape: ModelShape, *, threads: Sequence[int], prefix: int, rounds: int) -> Measurements:
+    """Measures everything.
+
+    Args:
+        model: A loaded model.
+        shape: Its shape.
+        threads: Numbers of threads.
+        prefix: Tokens that attention is measured behind.
+        rounds: How often; the shortest counts.
+
+    Raises:
+        ArgumentError: The prefix is too short, or an option is outside its range.
+    """
+    for name, value in (("threads", min(threads, default=0)), ("prefix", prefix), ("rounds", rounds)):
+        if value < 1:
+            raise ArgumentError(f"{name} is {value}, expected 1 or more")
     machines: dict[int, Machine] = {}
     behind: dict[int, dict[int, float]] = {}
     for n in sorted(threads):
@@ -210,6 +225,9 @@ def rates(
         alone: Seconds of passes with almost nothing before them, by their rows.
         behind: Seconds of the same behind a prefix.
         prefix: Its tokens.
+
+    Raises:
+        ArgumentError: The prefix is too short to make a difference.
     """
     products, attention = {}, {}
     for rows, seconds in alone.items():
@@ -218,17 +236,11 @@ def rates(
         # Noise may leave nothing of the difference where there are few rows.
         if (longer := behind[rows] - seconds) > 0:
             attention[rows] = (far["attention"].operations - near["attention"].operations) / longer
+    if not attention:
+        raise ArgumentError(
+            f"passes behind {prefix} tokens took no longer than with nothing before them; take a longer prefix"
+        )
     return products, attention
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def main() -> None:
@@ -236,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a GGUF, larger than the processor's caches")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, os.cpu_count() or 1}))
+    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, usable_processors()}))
     parser.add_argument("--prefix", type=int, default=4096, help="tokens that attention is measured behind")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

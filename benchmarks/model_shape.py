@@ -88,10 +88,11 @@ def read_shape(path: Path) -> ModelShape:
     base = read_base(path)
     header = read_header(path)
     odd = [name for name, shape in header.shapes.items() if len(shape) > 2 or ".ssm_" in name]
+    odd += [key for key in header.values if key.endswith(".attention.sliding_window")]
     if odd:
         raise ModelLoadError(
-            f"{path} has {odd[0]}; expected blocks of attention and one dense feed-forward network: "
-            "experts and recurrent layers are not in the cost model, give another model"
+            f"{path} has {odd[0]}; expected blocks of attention to all positions and one dense feed-forward network: "
+            "experts, recurrent layers and sliding windows are not in the cost model, give another model"
         )
     matrices = {
         name: Matrix(name, *shape, bytes=_n_bytes(shape, header.types[name]))
