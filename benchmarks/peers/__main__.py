@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import processor
+from alora_cpp.bench.machine import processor, usable_processors
 from benchmarks.models import INVOCATION, SHAPES, Shape
 from benchmarks.peers.contender import CONTENDERS, CannotDoError, Setting
 from benchmarks.peers.driver import WorkerFailedError, started
@@ -43,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS))
     parser.add_argument("--prompts", nargs="+", type=int, default=[256, 1024, 4096], help="tokens of the prompts")
     parser.add_argument("--rounds", type=int, default=5, help="for each work and prompt, after one that warms up")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for each contender; they take turns")
+    parser.add_argument("--threads", type=int, default=usable_processors(), help="for each; they take turns")
     parser.add_argument("--patience", type=float, default=120, help="seconds; who takes longer is measured only once")
     return parser.parse_args()
 
@@ -58,7 +57,7 @@ def main() -> None:
         "quantization": options.quantization,
         "threads": options.threads,
         "contenders": options.contenders,
-        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": f"{processor()}, {usable_processors()} logical processors, {platform.system()}",
     }
     plan = Plan(options.works, options.prompts, options.rounds, shape.vocab, options.patience)
     try:

@@ -7,6 +7,7 @@ prompt and round what each contender did, step by step; the warm-up is round 0.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -100,10 +101,9 @@ class Results:
         """A measure in each round that counts."""
         return [measure(one.steps[name]) for one in self.counted(work, prompt) if name in one.steps]
 
-    def median(self, work: str, prompt: int, name: str, measure: Measure) -> float | None:
-        """The median of a measure; None where the contender has none."""
-        values = self.values(work, prompt, name, measure)
-        return statistics.median(values) if values else None
+    def median(self, work: str, prompt: int, name: str, measure: Measure) -> float:
+        """The median of a measure; NaN where the contender has none."""
+        return statistics.median(self.values(work, prompt, name, measure) or [math.nan])
 
     def ratio(self, work: str, prompt: int, of: tuple[str, Measure], to: tuple[str, Measure]) -> Ratio | None:
         """How many times `to`'s measure `of`'s is; each is a contender and what is measured of it.
