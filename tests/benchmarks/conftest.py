@@ -9,7 +9,8 @@ import pytest
 
 _HERE = Path(__file__).resolve().parent
 
-sys.path[:0] = [str(folder) for folder in (_HERE.parent, _HERE.parents[1]) if str(folder) not in sys.path]
+_FOLDERS = (_HERE, _HERE.parent, _HERE.parents[1])
+sys.path[:0] = [str(folder) for folder in _FOLDERS if str(folder) not in sys.path]
 
 
 @pytest.fixture(scope="session")
