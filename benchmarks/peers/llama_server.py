@@ -11,9 +11,10 @@ as is best for that client; the rest is left as it comes:
 Adapters are named in each request, as its README has it. For the base that means a list in which all of them have
 scale 0, and going from an aLoRA to that list empties the slot. Without a list, with adapters loaded at scale 0, the
 slot would be kept, but then the base goes on from the key and value of a token that the adapter computed, for the
-server activates adapters one token early: its probabilities are no longer the base's (`tests/oracle/test_peers.py`
-shows it), and a contender that gives other answers is not measured. Who wants the base's own answers and no second
-reading after each check needs a slot for the base and one for the checks: both read everything once, and hold it.
+server activates adapters one token early: its probabilities are no longer the base's
+(`tests/benchmarks/test_stock_contenders.py` shows it), and a contender that gives other answers is not measured. Who
+wants the base's own answers and no second reading after each check needs a slot for the base and one for the checks:
+both read everything once, and hold it. The checks then see, of each earlier turn, a last token that a check computed.
 
 Wheels of `xllamacpp` for Linux and Windows know nothing beyond AVX2. To compare on a processor with more, have it
 compiled, which needs Rust, and a compiler of which `llama_cpp_python.py` tells:
