@@ -38,7 +38,7 @@ def _best_token(branch: Branch) -> int:
     return int(branch.logits().argmax())
 
 
-class _Ours(ABC):
+class Ours(ABC):
     """A trunk, and a way to ask about it."""
 
     # How often a conversation is in the cache at a time.
@@ -127,7 +127,7 @@ class _Ours(ABC):
         return answers
 
 
-class Fused(_Ours):
+class Fused(Ours):
     """All adapters in one batch; guards read in the passes that write the reply."""
 
     def _answers(self, adapters: Sequence[Adapter], count: int, measured: _Measured) -> list[list[int]]:
@@ -153,14 +153,14 @@ class Fused(_Ours):
                 guards = [self._fork(self._adapters[number]) for number in adapters]
 
 
-class OneByOne(_Ours):
+class OneByOne(Ours):
     """One adapter after another, each in batches of its own."""
 
     def _answers(self, adapters: Sequence[Adapter], count: int, measured: _Measured) -> list[list[int]]:
         return [answer for adapter in adapters for answer in self._written([self._fork(adapter)], count, measured)]
 
 
-class OrdinaryLora(_Ours):
+class OrdinaryLora(Ours):
     """Adapters that govern the conversation from its first token on: each has to read all of it."""
 
     copies = 2
