@@ -17,6 +17,7 @@ from pathlib import Path
 from alora_cpp.errors import AloraError
 from benchmarks.machine import Machine, Measurements, read_measurements
 from benchmarks.model_shape import Matrix, ModelShape, low_rank, read_shape
+from benchmarks.pages import table, with_tables
 from benchmarks.pass_cost import Cost, Pass, cache_walks, pass_costs, reading
 
 INVOCATION = 4  # tokens that invoke an adapter
@@ -88,19 +89,29 @@ RATIOS = (
 )
 
 
+def laptops(machine: Machine) -> tuple[Machine, Machine]:
+    """A laptop's processor and a laptop's GPU, with kernels as good as on this machine for few rows."""
+    ddr5, m4 = (machine.like(name, bandwidth=bandwidth, products=products) for name, bandwidth, products in (DDR5, M4))
+    return ddr5, m4
+
+
 def columns(machine: Machine) -> list[Column]:
     """This machine and the laptops."""
-    name, bandwidth, products = DDR5
-    laptop = machine.like(name, bandwidth=bandwidth, products=products)
-    # Kernels for a GPU's few rows are nothing like those for a processor: only its limits are told.
-    apple = machine.like(M4[0], bandwidth=M4[1], products=M4[2])
+    ddr5, m4 = laptops(machine)
     return [
         Column("here, limit", machine.limit),
         Column("here, expected", machine.expected),
-        Column(f"{laptop.name}, limit", laptop.limit),
-        Column(f"{laptop.name}, expected", laptop.expected),
-        Column(f"{apple.name}, limit", apple.limit),
+        Column(f"{ddr5.name}, limit", ddr5.limit),
+        Column(f"{ddr5.name}, expected", ddr5.expected),
+        # A GPU's kernels for few rows are nothing like those of a processor.
+        Column(f"{m4.name}, limit", m4.limit),
     ]
+
+
+def balance(model: ModelShape, machine: Machine) -> float:
+    """Rows at which products take as long as reading the weights of the blocks."""
+    size = sum(matrix.bytes for matrix in model.projections)
+    return machine.best * size / (machine.bandwidth * sum(matrix.operations for matrix in model.projections))
 
 
 def tables(
@@ -113,18 +124,21 @@ def tables(
         "cost: machine": _machines(measured),
         "cost: works": _works(model, adapter, contexts, shown),
         "cost: ratios": _ratios(model, adapter, contexts, shown),
-        "cost: passes": _passes(model, measured),
+        "cost: passes": _passes(measured),
+        "cost: walks": _walks(model, contexts),
     }
 
 
 def _made_with(model: ModelShape, adapter: Sequence[Matrix], measured: Measurements) -> str:
     adapter_bytes = sum(matrix.bytes for matrix in adapter)
+    others = (f"{balance(model, one):.0f} ({one.name})" for one in laptops(measured.machine))
     return (
         f"Model: {model.name}, {model.file_type}: {model.weights / 1e9:.2f} billion weights in "
         f"{model.weight_bytes / 1e9:.2f} GB, {model.cell_bytes / 1024:.0f} KiB of keys and values for each token, "
         f"{model.group} query heads on each head of them; an adapter has {adapter_bytes / 1e6:.1f} MB. "
         f"Machine: {measured.machine.name}, {max(measured.machines)} threads, measured with {measured.model}, "
-        f"{measured.file_type}."
+        f"{measured.file_type}. Rows at which memory and products take the same time, `n*`: "
+        f"{balance(model, measured.machine):.0f} here, {', '.join(others)}."
     )
 
 
@@ -140,7 +154,7 @@ def _machines(measured: Measurements) -> str:
         + [rate(dict(machine.attention), n) for n in (8, 512)]
         for threads, machine in measured.machines.items()
     ]
-    return markdown(head, body)
+    return table(head, body)
 
 
 def _works(model: ModelShape, adapter: Sequence[Matrix], contexts: Sequence[int], shown: Sequence[Column]) -> str:
@@ -151,8 +165,8 @@ def _works(model: ModelShape, adapter: Sequence[Matrix], contexts: Sequence[int]
             parts = [cost for one in costs for cost in one.values()]
             body.append(
                 [
-                    f"{context:,}",
                     name,
+                    f"{context:,}",
                     f"{sum(one.rows for one in passes):,}",
                     str(len(passes)),
                     f"{sum(part.bytes for part in parts) / 1e9:.2f}",
@@ -160,8 +174,8 @@ def _works(model: ModelShape, adapter: Sequence[Matrix], contexts: Sequence[int]
                     *(f"{1000 * sum(map(column.seconds, costs)):,.0f}" for column in shown),
                 ]
             )
-    head = ["after", "what", "rows", "passes", "GB", "Gop", *(f"{column.title}, ms" for column in shown)]
-    return markdown(head, body)
+    head = ["what", "after", "rows", "passes", "GB", "Gop", *(f"{column.title}, ms" for column in shown)]
+    return table(head, body)
 
 
 def _ratios(model: ModelShape, adapter: Sequence[Matrix], contexts: Sequence[int], shown: Sequence[Column]) -> str:
@@ -171,11 +185,11 @@ def _ratios(model: ModelShape, adapter: Sequence[Matrix], contexts: Sequence[int
             found = works(context)
             costs = [[pass_costs(model, adapter, one) for one in found[name]] for name in (slow, fast)]
             ratios = [sum(map(c.seconds, costs[0])) / sum(map(c.seconds, costs[1])) for c in shown]
-            body.append([slow, fast, f"{context:,}", *(f"{ratio:,.3g}" for ratio in ratios)])
-    return markdown(["time of", "over that of", "after", *(column.title for column in shown)], body)
+            body.append([f"{slow} / {fast}", f"{context:,}", *(f"{ratio:,.3g}" for ratio in ratios)])
+    return table(["time of / time of", "after", *(column.title for column in shown)], body)
 
 
-def _passes(model: ModelShape, measured: Measurements) -> str:
+def _passes(measured: Measurements) -> str:
     body = [
         [
             f"{one.context:,}",
@@ -183,19 +197,20 @@ def _passes(model: ModelShape, measured: Measurements) -> str:
             f"{1000 * one.seconds:.1f}",
             f"{1000 * one.limit:.1f}",
             f"{100 * one.limit / one.seconds:.0f} %",
-            *(f"{times}" for times in cache_walks(model, one.rows).values()),
         ]
         for one in measured.passes
     ]
-    head = ["after", "rows", "measured, ms", "limit, ms", "of the limit"]
-    return markdown([*head, *(f"walks {way}" for way in cache_walks(model, 1))], body)
+    return table(["after tokens", "rows", "measured, ms", "limit, ms", "limit / measured"], body)
 
 
-def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A table; numbers stand to the right."""
-    right = [all(row[i][:1].isdigit() or not row[i] for row in body) for i in range(len(head))]
-    rule = ["---:" if numbers else "---" for numbers in right]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *body))
+def _walks(model: ModelShape, contexts: Sequence[int]) -> str:
+    body = [
+        [f"{context:,}", str(rows)]
+        + [f"{model.cell_bytes * context * times / 1e6:,.0f}" for times in cache_walks(model, rows).values()]
+        for context in contexts
+        for rows in (1, 4, 12, 32)
+    ]
+    return table(["after tokens", "rows", *(f"{way}, MB" for way in cache_walks(model, 1))], body)
 
 
 def main() -> None:
@@ -215,8 +230,6 @@ def main() -> None:
     except AloraError as error:
         raise SystemExit(str(error)) from None
     if options.page:
-        from benchmarks.accuracy.plot import with_tables
-
         options.page.write_text(with_tables(options.page.read_text(encoding="utf-8"), found), encoding="utf-8")
     else:
         print("\n\n".join(found.values()))

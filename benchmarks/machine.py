@@ -51,10 +51,14 @@ class Machine:
     products: Mapping[int, float]
     attention: Mapping[int, float]
 
+    @property
+    def best(self) -> float:
+        """The most operations in a second."""
+        return max([*self.products.values(), *self.attention.values()])
+
     def limit(self, costs: Mapping[str, Cost]) -> float:
         """Seconds that a pass takes at least: memory and processor at their best, one part after the other."""
-        best = max([*self.products.values(), *self.attention.values()])
-        return sum(max(cost.bytes / self.bandwidth, cost.operations / best) for cost in costs.values())
+        return sum(max(cost.bytes / self.bandwidth, cost.operations / self.best) for cost in costs.values())
 
     def expected(self, costs: Mapping[str, Cost]) -> float:
         """Seconds that it takes where the kernels are as fast for its rows as was measured."""

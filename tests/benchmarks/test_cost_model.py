@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cost_model
-from benchmarks.cost_model import RATIOS, markdown, tables, works
+from benchmarks.cost_model import RATIOS, balance, tables, works
 from benchmarks.machine import Machine, MeasuredPass, Measurements
 from benchmarks.model_shape import low_rank, read_shape
 from benchmarks.pass_cost import Pass, pass_costs
@@ -73,6 +73,11 @@ def test_where_products_are_the_limit_rows_count_alone(tiny_gguf: Path) -> None:
     assert fused == pytest.approx(alone)
 
 
+def test_memory_and_products_balance(tiny_gguf: Path) -> None:
+    # Four bytes a weight at 1 GB/s, two operations a weight and row at 8 Gop/s.
+    assert balance(read_shape(tiny_gguf), MACHINE) == pytest.approx(16)
+
+
 def test_every_ratio_is_of_works_that_there_are() -> None:
     names = set(works(10))
     assert {name for pair in RATIOS for name in pair} <= names
@@ -83,23 +88,19 @@ def test_tables_tell_of_each_context_and_work(tiny_gguf: Path) -> None:
     found = tables(shape, low_rank(shape, rank=4, targets=["attn_q"]), MEASURED, [16, 1024])
     lines = found["cost: works"].splitlines()
     assert len(lines) == 2 + 2 * len(works(16))
-    assert "| 1,024 | one verdict | 4 | 1 |" in found["cost: works"]
+    assert "| one verdict | 1,024 | 4 | 1 |" in found["cost: works"]
     assert len(found["cost: ratios"].splitlines()) == 2 + 2 * len(RATIOS)
-    assert "| 1 | 8 | 4.0 | 1.0 | 25 % | 1 | 2 | 16 |" in found["cost: passes"]
+    assert "| 1 | 8 | 4.0 | 1.0 | 25 % |" in found["cost: passes"]
+    # 256 bytes of keys and values a token, twice for the heads that share them, 12 times for the rows.
+    assert "| 16,384 | 12 | 4 | 8 | 101 |" in tables(shape, (), MEASURED, [16_384])["cost: walks"]
     assert "| 2 | 1.0 | 1 | 2 | 4 | 8 | 1 | 4 |" in found["cost: machine"]
-
-
-def test_numbers_stand_to_the_right() -> None:
-    assert markdown(["a", "b"], [["x", "1"], ["2", ""]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n| 2 |  |"
 
 
 def test_the_page_has_a_place_for_each_table(tiny_gguf: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
     for name in tables(read_shape(tiny_gguf), (), MEASURED, [16]):
-        before, mark, after = page.partition(f"<!-- {name} -->\n")
-        assert mark
-        assert f"<!-- {name} -->" not in before + after
-        assert after.count(f"<!-- /{name} -->") == 1
+        assert page.count(f"<!-- {name} -->\n") == 1
+        assert page.partition(f"<!-- {name} -->\n")[2].count(f"<!-- /{name} -->") == 1
 
 
 def test_the_command_prints_the_tables(
@@ -111,7 +112,15 @@ def test_the_command_prints_the_tables(
     cost_model.main()
     shape = read_shape(tiny_gguf)
     adapter = low_rank(shape, rank=4, targets=["attn_q", "attn_k", "attn_v"])
-    assert capsys.readouterr().out == "\n\n".join(tables(shape, adapter, MEASURED, [16]).values()) + "\n"
+    found = tables(shape, adapter, MEASURED, [16])
+    assert capsys.readouterr().out == "\n\n".join(found.values()) + "\n"
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"before\n<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in found))
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--page", str(page)])
+    cost_model.main()
+    assert page.read_text() == "".join(
+        f"before\n<!-- {name} -->\n{text}\n<!-- /{name} -->\n" for name, text in found.items()
+    )
     monkeypatch.setattr(sys, "argv", [*command, "--targets", "attn_x"])
     with pytest.raises(SystemExit, match="no projection attn_x"):
         cost_model.main()
