@@ -71,6 +71,28 @@ class TestWorks:
             works.close()
             assert (context.n_cells_used, context.n_branches) == (0, 0)
 
+    def test_an_error_leaves_nothing_behind(
+        self, model: Model, adapters: list[Adapter], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with open_exact(model) as context:
+            works = Works(context, random_tokens(2, 30))
+            works.read()
+            monkeypatch.setattr("alora_cpp.bench.works._best", lambda branch: 1 // 0)
+            for work in (works.judge_together, works.judge_one_by_one):
+                with pytest.raises(ZeroDivisionError) as held:
+                    work([callee(one) for one in adapters])
+                # The error holds what was in hand.
+                assert held.tb is not None
+                assert (context.n_cells_used, context.n_branches) == (30, 1)
+
+
+def test_a_call_longer_than_all_that_was_said(model: Model, adapters: list[Adapter]) -> None:
+    invocation = tuple(random_tokens(4, 40))
+    one = Callee("long", "given", adapters[0], invocation, invocation)
+    measured = measure(model, [one], Buffers(), prompts=[1], rounds=1, n_threads=1).measured
+    (sample,) = measured[0].samples["verdict_as_lora"]
+    assert (sample.evaluated, sample.reused) == (80, 0)
+
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
     """Tried with: the ratio of the medians, which is 2 here."""
@@ -180,9 +202,8 @@ class TestMachine:
     @pytest.mark.skipif(sys.platform == "win32", reason="the system does not say")
     def test_the_peak_of_memory_is_this_programs_own(self) -> None:
         taken = b"x" * (300 << 20)
-        script = (
-            "from alora_cpp.bench.machine import peak_memory as p; a = p(); b = bytearray(200 << 20); print(a, p())"
-        )
+        script = "import mmap; from alora_cpp.bench.machine import peak_memory; untouched = mmap.mmap(-1, 1 << 30); "
+        script += "before = peak_memory(); taken = b'x' * (200 << 20); print(before, peak_memory())"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         before, after = map(int, done.stdout.split())
         assert before < 200 << 20

@@ -18,8 +18,9 @@ from alora_cpp.bench import measuring
 from alora_cpp.bench.machine import processor
 from alora_cpp.bundled_model import bundled_adapters
 from alora_cpp.cli.main import main
-from oracle.tiny_models import INVOCATION
+from oracle.tiny_models import INVOCATION, N_LAYERS
 from tiny import Key, Kind, adapter_file
+from tiny_chats import TEMPLATE
 from tiny_switch import NAMES, compose
 
 
@@ -63,6 +64,18 @@ class TestCounts:
             assert counts(one) == expected(one["prompt"], [4] * 8)
         assert figures["left_out"] == []
 
+    def test_each_conversation_has_a_cache_of_its_own(
+        self, model_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        figures = bench(capsys, model_path, "--prompt", "40,200", "--rounds", "1")
+        # Two heads of 16 numbers of 16 bits as key and as value, in steps of 256 cells, told to a hundredth of a MiB.
+        cell = N_LAYERS * 2 * 2 * 16 * 2
+        assert [one["n_ctx"] for one in figures["measured"]] == [84, 404]
+        assert [one["kv_bytes"] for one in figures["measured"]] == [
+            pytest.approx(256 * cell, abs=10_486),
+            pytest.approx(512 * cell, abs=10_486),
+        ]
+
     def test_adapters_given_come_first(
         self, model_path: Path, adapter_paths: list[Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -98,6 +111,13 @@ class TestCounts:
         figures = bench(capsys, composed.path, "--prompt", "30", "--rounds", "1")
         assert [(one["name"], one["origin"]) for one in figures["adapters"]] == [(name, "own") for name in NAMES]
         assert counts(figures["measured"][0]) == expected(30, [one["rows"] for one in figures["adapters"]])
+
+    def test_a_built_in_ordinary_lora_is_not_called(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """It reads the conversation for itself, as what the others are held against does."""
+        table = {NAMES[1]: {"token": f"<|{NAMES[1]}|>", "type": "lora"}}
+        composed = compose(tmp_path / "switch", template=f"{{% set adapter_map = {table!r} %}}{TEMPLATE}")
+        figures = bench(capsys, composed.path, "--prompt", "30", "--rounds", "1")
+        assert [one["name"] for one in figures["adapters"]] == [NAMES[0], NAMES[2]]
 
 
 class TestTimeBox:
@@ -215,7 +235,7 @@ class TestFailures:
     ) -> None:
         path = adapter_file(tiny_model, invocation=None).write(tmp_path / "lora.gguf")
         assert main(["bench", str(model_path), "--adapter", f"plain={path}"]) == 1
-        assert "'plain' has no invocation tokens: it is an ordinary LoRA" in capsys.readouterr().err
+        assert "'plain' is an ordinary LoRA; expected one with an invocation" in capsys.readouterr().err
 
     def test_missing_files(self, model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["bench", "none.gguf"]) == 1

@@ -73,10 +73,8 @@ def callees(
 
 def _callee(name: str, origin: Literal["given", "own", "random"], adapter: Adapter) -> Callee:
     invocation = adapter.written_invocation
-    if not invocation:
-        raise AdapterError(
-            f"adapter '{name}' has no invocation tokens: it is an ordinary LoRA; expected an activated one (aLoRA)"
-        )
+    if adapter.governs_all or not invocation:
+        raise AdapterError(f"adapter '{name}' is an ordinary LoRA; expected one with an invocation (aLoRA)")
     offset = min(adapter.activation_offset, len(invocation) - 1)
     return Callee(name, origin, adapter, invocation, tuple(adapter.governed_rows(invocation[offset:])))
 
@@ -87,12 +85,10 @@ def _own(model: Model, switch_folder: Path | None) -> Iterator[Callee]:
         if not one.taken or not one.invocation_tokens(model):
             continue
         adapter = one.place.load(model)
-        if adapter.governs_all:
-            continue
         try:
             yield _callee(one.name, "own", adapter)
         except AdapterError:
-            continue  # a built-in adapter of which nothing says what calls it
+            continue  # built in, and an ordinary LoRA, or nothing says what calls it
 
 
 def _random(model: Model, count: int) -> list[Callee]:
@@ -102,10 +98,9 @@ def _random(model: Model, count: int) -> list[Callee]:
     from alora_cpp.bench.random_adapter import write_random_adapter
 
     made = []
-    with tempfile.TemporaryDirectory(prefix="alora-bench-") as folder:
-        for number in range(1, count + 1):
+    for number in range(1, count + 1):
+        with tempfile.TemporaryDirectory(prefix="alora-bench-") as folder:
             path = Path(folder) / "adapter.gguf"
             write_random_adapter(path, model, seed=number)
             made.append(_callee(f"random-{number}", "random", model.load_adapter(path)))
-            path.unlink()
     return made
