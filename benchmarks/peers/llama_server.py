@@ -1,7 +1,7 @@
 """llama.cpp's own server, stock, as the package `xllamacpp` brings it: with aLoRA adapters, or a Granite Switch model.
 
-It is asked as its users ask it, over HTTP on this machine, by one client that keeps its connection open. It is set up
-as is best for that client; the rest is left as it comes:
+It is asked as its users ask it, over HTTP on this machine, by one client. Connecting is not timed: a client that does
+nothing else meanwhile would keep its connection. It is set up as is best for one client; the rest is left as it comes:
 
 - `cache_prompt`, so that whatever begins like the conversation in a slot is not read again.
 - No cache of prompts in RAM: with one conversation there is nothing to bring back, and filling it takes time.
@@ -27,6 +27,7 @@ import http.client
 import json
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,6 @@ class _Server:
 
     def __init__(self) -> None:
         self._server: Any = None
-        self._connection: http.client.HTTPConnection | None = None
         self._conversation: list[int] = []
         self._stale: set[int] = set()
         self._base = _Asker(0, None)
@@ -87,10 +87,9 @@ class _Server:
 
     def ask(self, adapters: Sequence[int], count: int) -> Step:
         """A request for each adapter, one after the other: the server never computes two adapters in one batch."""
-        start = time.perf_counter()
         steps = [self._complete(self._askers[adapter], count) for adapter in adapters]
         return Step(
-            seconds=time.perf_counter() - start,
+            seconds=sum(step.seconds for step in steps),
             first=steps[0].first,
             evaluated=sum(step.evaluated for step in steps),
             reused=sum(step.reused for step in steps),
@@ -99,9 +98,7 @@ class _Server:
 
     def close(self) -> None:
         """Frees everything."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._server = None
+        self._server = None
 
     def _start(self, model: Path, adapters: Sequence[Path], setting: Setting) -> Loaded:
         import xllamacpp
@@ -116,14 +113,18 @@ class _Server:
         parameters.cache_ram_mib = 0
         parameters.fit_params = False
         self._server = xllamacpp.Server(parameters)
-        self._connection = http.client.HTTPConnection(self._server.listening_address.removeprefix("http://"))
         weights = sum(path.stat().st_size for path in (model, *adapters))
         return Loaded(weights=weights, kv=cells * setting.kv_token_bytes)
 
     def _complete(self, asker: _Asker, count: int) -> Step:
-        start = time.perf_counter()
-        answer = self._post(self._request(asker, count))
-        seconds = time.perf_counter() - start
+        request = self._request(asker, count)
+        # One for each request: the server closes those that nothing came through for five seconds.
+        connection = http.client.HTTPConnection(self._server.listening_address.removeprefix("http://"))
+        with closing(connection):
+            connection.connect()
+            start = time.perf_counter()
+            answer = self._post(connection, request)
+            seconds = time.perf_counter() - start
         times, tokens = answer["timings"], answer["tokens"] if count else []
         if len(tokens) != count:
             raise RuntimeError(f"llama-server wrote {len(tokens)} of {count} tokens behind {len(self._conversation)}")
@@ -153,11 +154,9 @@ class _Server:
         self._stale.discard(asker.slot)
         return request
 
-    def _post(self, request: dict[str, Any]) -> dict[str, Any]:
-        if self._connection is None:
-            raise RuntimeError("llama-server has not been started; load first")
-        self._connection.request("POST", "/completion", json.dumps(request), {"Content-Type": "application/json"})
-        answer = self._connection.getresponse()
+    def _post(self, connection: http.client.HTTPConnection, request: dict[str, Any]) -> dict[str, Any]:
+        connection.request("POST", "/completion", json.dumps(request), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
         body: dict[str, Any] = json.loads(answer.read())
         if answer.status != http.HTTPStatus.OK:
             raise RuntimeError(f"llama-server answered {answer.status}: {body.get('error', body)}")

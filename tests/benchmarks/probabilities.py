@@ -24,8 +24,8 @@ class Told(AloraServer):
         wanted = {"n_probs": 1, "response_fields": ["tokens", "timings", "completion_probabilities"]}
         return super()._request(*arguments) | wanted
 
-    def _post(self, request: dict[str, Any]) -> dict[str, Any]:
-        answer = super()._post(request)
+    def _post(self, *arguments: Any) -> dict[str, Any]:
+        answer = super()._post(*arguments)
         self.log_probability = answer["completion_probabilities"][-1]["logprob"]
         return answer
 
