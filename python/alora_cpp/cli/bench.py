@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alora_cpp.bench import Measurements, Setting, callees, describe, measure, overheard
 from alora_cpp.cli import options, terminal
-from alora_cpp.cli.bench_text import as_dict, summary
+
+if TYPE_CHECKING:
+    from alora_cpp.bench import Measurements, Setting
 
 
 def add_parser(commands: Any) -> None:
@@ -44,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         from alora_cpp.evaluation.plots import check_plottable
 
         check_plottable(arguments.plot)
+    from alora_cpp.cli.bench_text import as_dict, summary
+
     setting, measurements = _measure(arguments)
     if arguments.json:
         print(json.dumps(as_dict(setting, measurements), ensure_ascii=False, indent=2))
@@ -57,6 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> tuple[Setting, Measurements]:
+    # The other commands start without these.
+    from alora_cpp.bench import callees, describe, measure, overheard
+
     with (
         overheard(sys.stderr.write if arguments.verbose else None) as buffers,
         options.load_model(arguments.model, n_gpu_layers=arguments.gpu_layers) as model,
