@@ -144,7 +144,7 @@ def _made_with(model: ModelShape, adapter: Sequence[Matrix], measured: Measureme
 
 def _machines(measured: Measurements) -> str:
     def rate(rates: dict[int, float], rows: int) -> str:
-        return f"{rates[rows] / 1e9:.0f}" if rows in rates else ""
+        return f"{rates[rows] / 1e9:.3g}" if rows in rates else ""
 
     rows = (1, 8, 16, 512)
     head = ["threads", "memory, GB/s", *(f"products, {n} rows, Gop/s" for n in rows), "attention, 8 rows", "512 rows"]

@@ -99,6 +99,9 @@ def read_shape(path: Path) -> ModelShape:
         for name, shape in header.shapes.items()
         if len(shape) == 2
     }
+    head = matrices.get("output.weight", matrices.get("token_embd.weight"))
+    if head is None:
+        raise ModelLoadError(f"{path} has no token_embd.weight; expected a whole model, give one that is in one file")
     layers = len(base.blocks)
     widths = base.widths
     kind = header.count("general.file_type")
@@ -107,7 +110,7 @@ def read_shape(path: Path) -> ModelShape:
         file_type="unknown" if kind is None else gguf.LlamaFileType(kind).name.removeprefix("MOSTLY_"),
         layers=layers,
         projections=tuple(matrix for name, matrix in matrices.items() if name.startswith("blk.")),
-        head=matrices.get("output.weight", matrices["token_embd.weight"]),
+        head=head,
         attention_operations=2 * layers * (widths["query"] + widths["attention"]),
         cell_bytes=_F16_BYTES * layers * (widths["key"] + widths["value"]),
         group=base.n_head // base.n_head_kv,

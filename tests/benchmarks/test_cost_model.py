@@ -91,6 +91,8 @@ def test_tables_tell_of_each_context_and_work(tiny_gguf: Path) -> None:
     assert "| one verdict | 1,024 | 4 | 1 |" in found["cost: works"]
     assert len(found["cost: ratios"].splitlines()) == 2 + 2 * len(RATIOS)
     assert "| 1 | 8 | 4.0 | 1.0 | 25 % |" in found["cost: passes"]
+    again, on = (MACHINE.limit(pass_costs(shape, (), one)) for one in (Pass(0, base=32), Pass(16, base=16)))
+    assert f"| base goes on, all read again / base goes on | 16 | {again / on:.3g} |" in found["cost: ratios"]
     # 256 bytes of keys and values a token, twice for the heads that share them, 12 times for the rows.
     assert "| 16,384 | 12 | 4 | 8 | 101 |" in tables(shape, (), MEASURED, [16_384])["cost: walks"]
     assert "| 2 | 1.0 | 1 | 2 | 4 | 8 | 1 | 4 |" in found["cost: machine"]

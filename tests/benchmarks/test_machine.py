@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,6 +73,15 @@ def test_passes_are_measured_and_leave_nothing(tiny_gguf: Path) -> None:
         assert context.n_cells_used == 2
     assert tuple(seconds) == ROWS
     assert all(taken > 0 for taken in seconds.values())
+
+
+def test_the_shortest_round_counts(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that is read before and after each pass: those of the second round take 3 s, the others 5.
+    spans = [5.0] * len(ROWS) + [3.0] * len(ROWS) + [5.0] * len(ROWS)
+    clock = (end * taken for taken in spans for end in (0, 1))
+    monkeypatch.setattr(under_test, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with Model(tiny_gguf) as model, model.context(n_ctx=600, n_threads=1) as context, context.branch() as trunk:
+        assert under_test.pass_seconds(context, trunk, 2) == dict.fromkeys(ROWS, 3.0)
 
 
 def test_memory_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 
 from alora_cpp.bundled_model import BUNDLED
@@ -129,3 +130,17 @@ def test_models_of_other_parts_are_refused(family: str, tmp_path: Path) -> None:
     path = write_gguf(make_model(family), tmp_path / "model.gguf")
     with pytest.raises(AloraError, match="not in the cost model"):
         read_shape(path)
+
+
+def test_a_part_of_a_model_is_refused(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "part.gguf", "llama")
+    for key, value in (("block_count", 1), ("embedding_length", 64), ("attention.head_count", 4)):
+        writer.add_uint32(f"llama.{key}", value)
+    writer.add_uint32("llama.feed_forward_length", 96)
+    writer.add_tensor("blk.0.attn_q.weight", np.zeros((64, 64), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(AloraError, match=r"no token_embd\.weight"):
+        read_shape(tmp_path / "part.gguf")
