@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 from tiny_hybrid import write_hybrid
 
@@ -75,6 +76,9 @@ class TestCounts:
             pytest.approx(256 * cell, abs=10_486),
             pytest.approx(512 * cell, abs=10_486),
         ]
+        weights = sum(one.n_bytes for one in gguf.GGUFReader(model_path).tensors)
+        assert figures["bytes"]["weights_in_file"] == weights
+        assert figures["bytes"]["weights"] == pytest.approx(weights, abs=2 * 10_486)
 
     def test_adapters_given_come_first(
         self, model_path: Path, adapter_paths: list[Path], capsys: pytest.CaptureFixture[str]

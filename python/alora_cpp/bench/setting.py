@@ -26,7 +26,8 @@ class Setting:
         n_processors: Logical processors that may be used.
         n_threads: Threads; 0: one for each physical core.
         devices: Where the weights are, as llama.cpp calls it.
-        weight_bytes: The weights in memory, with copies of some in another order that a device may want.
+        file_bytes: The weights in the model's file.
+        weight_bytes: The buffers for them, more where a processor wants some in another order, too.
         adapter_bytes: The adapters' weights.
         peak_bytes: The most that this process held in main memory so far; None where the system does not say.
     """
@@ -40,6 +41,7 @@ class Setting:
     n_processors: int
     n_threads: int
     devices: Sequence[str]
+    file_bytes: int
     weight_bytes: int
     adapter_bytes: int
     peak_bytes: int | None
@@ -64,6 +66,7 @@ def describe(model: Model, callees: Sequence[Callee], buffers: Buffers, *, n_thr
         n_processors=usable_processors(),
         n_threads=n_threads,
         devices=buffers.devices,
+        file_bytes=model.size,
         weight_bytes=buffers.total("weights"),
         adapter_bytes=sum(callee.adapter.size for callee in callees),
         peak_bytes=peak_memory(),

@@ -34,6 +34,7 @@ def as_dict(setting: Setting, measurements: Measurements) -> dict[str, Any]:
             "devices": list(setting.devices),
         },
         "bytes": {
+            "weights_in_file": setting.file_bytes,
             "weights": setting.weight_bytes,
             "adapters": setting.adapter_bytes,
             "process_peak": setting.peak_bytes,
@@ -150,7 +151,8 @@ def _compared(one: Measured, work: str) -> str:
 def _memory(setting: Setting, longest: Measured) -> str:
     peak = "" if setting.peak_bytes is None else f"; this process held at most {_size(setting.peak_bytes)}"
     return (
-        f"Memory: weights {_size(setting.weight_bytes)}, adapters {_size(setting.adapter_bytes)}, KV cache "
+        f"Memory: weights {_size(setting.weight_bytes)} ({_size(setting.file_bytes)} in the file), adapters "
+        f"{_size(setting.adapter_bytes)}, KV cache "
         f"{_size(longest.kv_bytes)} for {longest.n_ctx:,} tokens, compute buffers {_size(longest.compute_bytes)}{peak}"
     )
 
