@@ -31,7 +31,8 @@ class Schedule:
         steps: How many optimizer steps.
         rate: The highest learning rate.
         tokens_per_step: How much each step reads.
-        rounds: Whether to read with matrices rounded to four bits; in the end they are rounded for good.
+        rounds: The share of the steps, the last ones, that read with matrices rounded to four bits; then they are
+            rounded for good.
         seconds: A limit on the time; where it binds, the schedule is shortened and the result depends on the machine.
         seed: Of the windows' order.
     """
@@ -39,7 +40,7 @@ class Schedule:
     steps: int
     rate: float
     tokens_per_step: int = 65_536
-    rounds: bool = False
+    rounds: float = 0.0
     seconds: float = math.inf
     seed: int = 1
 
@@ -154,7 +155,7 @@ def train_base(
         factor = _rate_factor(progress, step, warm_up=max(1, min(300, schedule.steps // 10)))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = schedule.rate * factor
-        with as_rounded(matrices) if schedule.rounds else nullcontext():
+        with as_rounded(matrices) if progress >= 1.0 - schedule.rounds else nullcontext():
             loss = reader.backward(ids, weights)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:

@@ -42,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=14_000, help="steps of the base model")
     parser.add_argument("--seconds", type=float, default=math.inf, help="shortens the schedule if it binds")
     parser.add_argument("--refine-windows", type=int, default=80_000, help="of the second phase, of 2,048 tokens")
-    parser.add_argument("--refine-steps", type=int, default=4_200, help="likewise")
+    parser.add_argument("--refine-steps", type=int, default=6_000, help="likewise")
     parser.add_argument("--refine-seconds", type=float, default=math.inf, help="likewise")
     parser.add_argument("--tokens-per-step", type=int, default=65_536)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the certainty questions to ask")
@@ -87,7 +87,7 @@ def _refine_base(options: argparse.Namespace) -> None:
         options.refine_steps,
         1.2e-3,
         options.tokens_per_step,
-        rounds=True,
+        rounds=0.4,
         seconds=options.refine_seconds,
         seed=options.seed,
     )
