@@ -175,7 +175,7 @@ class TestRandomAdapter:
 class TestMachine:
     def test_buffers_are_as_large_as_what_is_in_them(self, model_path: Path) -> None:
         with overheard() as buffers:
-            with Model(model_path) as model, model.context(n_ctx=300, n_threads=1) as context:
+            with Model(model_path, n_gpu_layers=0) as model, model.context(n_ctx=300, n_threads=1) as context:
                 counted = context.counters.compute_bytes
             weights = sum(one.n_bytes for one in gguf.GGUFReader(model_path).tensors)
             # The log has hundredths of mebibytes.
@@ -183,7 +183,7 @@ class TestMachine:
             # 512 cells; two heads of 16 numbers of 16 bits, as key and as value.
             assert buffers.total("kv") == pytest.approx(512 * N_LAYERS * 2 * 2 * 16 * 2, abs=10_486)
             assert buffers.total("compute") == pytest.approx(counted, abs=10_486)
-            assert buffers.devices == ["CPU"]
+            assert len(buffers.devices) == 1
 
     def test_lines_of_a_model_on_several_devices(self) -> None:
         buffers = Buffers()

@@ -26,8 +26,8 @@ from tiny_switch import NAMES, compose
 
 
 def bench(capsys: pytest.CaptureFixture[str], model: Path | str, *arguments: str) -> dict[str, Any]:
-    """The figures as JSON, on one thread."""
-    assert main(["bench", str(model), "-t", "1", "--json", *arguments]) == 0
+    """The figures as JSON, on one thread of the processor."""
+    assert main(["bench", str(model), "-t", "1", "-ngl", "0", "--json", *arguments]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     figures: dict[str, Any] = json.loads(printed.out)
@@ -194,7 +194,7 @@ class TestText:
         lines = printed.out.splitlines()
         assert lines[0].startswith("tiny-llama: ")
         assert processor() in lines[1]
-        assert "1 thread; weights on CPU" in lines[1]
+        assert "1 thread; weights on " in lines[1]
         assert lines[2] == "Adapters: 8 with random weights"
         table = lines[4 : lines.index("", 4)]
         assert re.split(" {2,}", table[0]) == ["after a conversation of", "40 tokens"]
