@@ -54,6 +54,8 @@ def _draw(results: Results, panels: list[tuple[str, str, Measure]], title: str, 
 
 
 def _lines(axes: Axes, results: Results, work: str, measure: Measure) -> None:
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
     prompts = results.prompts(work)
     for name in results.names(work):
         values = [results.median(work, prompt, name, measure) for prompt in prompts]
@@ -61,6 +63,8 @@ def _lines(axes: Axes, results: Results, work: str, measure: Measure) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(prompts, [f"{prompt:,}" for prompt in prompts])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.minorticks_off()
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
