@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alora_cpp.chat import Chat
 from alora_cpp.cli import options, terminal
 from alora_cpp.cli.run import answer_of
-from alora_cpp.model import Model
 from alora_cpp.verdict import Verdict
+
+if TYPE_CHECKING:
+    from alora_cpp.chat import Chat
 
 DOCUMENT = {
     "title": "The Lantern Museum",
@@ -48,6 +49,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
+    from alora_cpp.model import Model
+
     options.show_log(arguments)
     began = time.perf_counter()
     with Model.bundled() as model:

@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alora_cpp.cli import options, terminal
-from alora_cpp.cli.eval_text import summary
-from alora_cpp.evaluation import Evaluation, evaluate
 from alora_cpp.labelled_data import LabelledExample, read_labelled_data
 from alora_cpp.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from alora_cpp.evaluation import Evaluation
 
 _LISTED = 5
 
@@ -58,6 +59,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
+    from alora_cpp.evaluation import evaluate
+
     options.show_log(arguments)
     examples = _read_data(arguments)
     if arguments.plot is not None:
@@ -122,6 +125,8 @@ def _write(evaluations: Mapping[str, Evaluation], seconds: float, arguments: arg
     if arguments.json:
         print(as_json)
     else:
+        from alora_cpp.cli.eval_text import summary
+
         print(*map(summary, evaluations.values()), sep="\n")
         count = sum(len(evaluation.judged) for evaluation in evaluations.values())
         print(terminal.paint(f"{count} verdicts in {terminal.seconds(seconds)}", terminal.DIM))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alora_cpp.cli import options, terminal
-from alora_cpp.finding import Candidate, candidates
-from alora_cpp.model import Model
+
+if TYPE_CHECKING:
+    from alora_cpp.finding import Candidate
+    from alora_cpp.model import Model
 
 
 def add_parser(commands: Any) -> None:
@@ -28,6 +30,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
+    from alora_cpp.finding import candidates
+
     options.show_log(arguments)
     # Nothing is computed, so nothing has to go to a GPU.
     with options.load_model(arguments.model, n_gpu_layers=0) as model:

@@ -6,13 +6,15 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.cli.terminal import Progress
 from alora_cpp.errors import AdapterNotFoundError
-from alora_cpp.finding import find
-from alora_cpp.log import set_log_sink
-from alora_cpp.model import Model
+
+# Parsers are made of what is here: what computes is imported when a command does its work.
+if TYPE_CHECKING:
+    from alora_cpp.model import Model
 
 MODEL_HELP = "a GGUF file, 'bundled', or REPO[:QUANTIZATION] on the Hugging Face hub"
 
@@ -109,6 +111,8 @@ def show_log(arguments: argparse.Namespace) -> None:
         sys.stderr.write(line)
 
     if arguments.verbose:
+        from alora_cpp.log import set_log_sink
+
         set_log_sink(write)
 
 
@@ -118,6 +122,8 @@ def load_model(name: str, *, n_gpu_layers: int) -> Model:
     Raises:
         AloraError: It cannot be had or loaded.
     """
+    from alora_cpp.model import Model
+
     path = _model_path(name)
     with Progress(f"loading {name}") as progress:
         return Model(path, n_gpu_layers=n_gpu_layers, progress=progress.update)
@@ -153,6 +159,8 @@ def find_intrinsic(model: Model, name: str, arguments: argparse.Namespace) -> No
     Raises:
         AloraError: It is not found, or cannot be loaded.
     """
+    from alora_cpp.finding import find
+
     try:
         model.intrinsic(name)
     except AdapterNotFoundError:

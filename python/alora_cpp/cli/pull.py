@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from alora_cpp.cli import options, terminal
 from alora_cpp.errors import AdapterError, ConversionError
-from alora_cpp.io import canonical_name
 
 if TYPE_CHECKING:
     from alora_cpp.hub.models import ModelOffer
@@ -53,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from alora_cpp.hub.offers import adapter_offers
     from alora_cpp.hub.reference import parse_reference
     from alora_cpp.hub.repository import open_repository
+    from alora_cpp.io import canonical_name
 
     reference = parse_reference(arguments.reference)
     wants_model = arguments.file is not None or reference.quantization is not None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alora_cpp.cli import options, terminal
 from alora_cpp.cli.conversations import Conversation, read_conversations, read_documents
-from alora_cpp.model import Model
 from alora_cpp.verdict import Verdict
+
+if TYPE_CHECKING:
+    from alora_cpp.model import Model
 
 
 def add_parser(commands: Any) -> None:
