@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,5 +34,5 @@ def huggingface_folder(model: Path, adapters: Sequence[Path], folder: Path, *, d
         load_gguf_base(model, getattr(torch, dtype)).save_pretrained(unfinished / BASE)
         for number, adapter in enumerate(adapters):
             write_peft_folder(adapter, unfinished / str(number), base=model)
-        shutil.move(unfinished, folder)
+        unfinished.rename(folder)
     return folder

@@ -29,8 +29,9 @@ class PeftAlora:
         if folder is None:
             raise ValueError("there is no folder of transformers among the files; expected Files.huggingface")
         torch.set_num_threads(setting.threads)
-        torch.set_grad_enabled(False)
         base = AutoModelForCausalLM.from_pretrained(folder / BASE, dtype="auto")
+        if base.dtype is torch.bfloat16 and _matmul_seconds(torch.float32) < _matmul_seconds(torch.bfloat16):
+            base = base.float()
         self._model = PeftModel.from_pretrained(base, folder / "0", adapter_name="0")
         for number in range(1, len(files.adapters)):
             self._model.load_adapter(folder / str(number), adapter_name=str(number))
@@ -107,11 +108,24 @@ class PeftAlora:
     def _read(self, tokens: Sequence[int], *, adapted: bool = False) -> int:
         """Reads tokens at the end of the cache, and gives the likeliest next one."""
         # The last row alone has logits; offsets are counted from the end.
-        output = self._model(
-            input_ids=torch.tensor([tokens]),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **({"alora_offsets": [len(tokens)]} if adapted else {}),
-        )
+        with torch.inference_mode():
+            output = self._model(
+                input_ids=torch.tensor([tokens]),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **({"alora_offsets": [len(tokens)]} if adapted else {}),
+            )
         return int(output.logits[0, -1].argmax())
+
+
+def _matmul_seconds(dtype: torch.dtype) -> float:
+    """How long rows of a prompt take; processors without instructions for bfloat16 are slow at it."""
+    rows, matrix = torch.ones(512, 2048, dtype=dtype), torch.ones(2048, 2048, dtype=dtype)
+
+    def once() -> float:
+        start = time.perf_counter()
+        torch.mm(rows, matrix)
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(5))

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ import pytest
 
 from alora_cpp.convert import convert_adapter
 from benchmarks.composed import adapter_stacks, rank_of, write_composed
-from benchmarks.peers.contender import Files, Setting, Step
+from benchmarks.peers.contender import CannotDoError, Files, Setting, Step
 from benchmarks.peers.driver import Remote, started
+from benchmarks.peers.huggingface import huggingface_folder
 from oracle.tiny_models import (
     ALL_LINEAR,
     INVOCATION,
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
+    from benchmarks.peers import peft_alora
     from oracle.peft_oracle import load_adapter, load_base
 else:
     torch = pytest.importorskip("torch")
     PeftModel = pytest.importorskip("peft").PeftModel
+    from benchmarks.peers import peft_alora
     from oracle.peft_oracle import load_adapter, load_base
 
 pytestmark = pytest.mark.oracle
@@ -125,8 +128,6 @@ class Shop:
 
 @pytest.fixture(scope="module", params=["granite", "llama"])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    from benchmarks.peers.huggingface import huggingface_folder
-
     folder = tmp_path_factory.mktemp(request.param)
     model = make_model(request.param)
     # The last tokens are control tokens in the composed model alone: nobody shall write one.
@@ -243,6 +244,22 @@ def test_counts_rows_and_what_is_reused(talk: Talk) -> None:
 def test_times_are_within_the_call(talk: Talk) -> None:
     assert all(0 <= step.first <= step.seconds for step in talk.steps.values())
     assert all(talk.steps[name].first < talk.steps[name].seconds for name in ("reply", "checks", "new check"))
+
+
+@pytest.mark.parametrize(("faster", "size"), [(torch.float32, 4), (torch.bfloat16, 2)])
+def test_peft_computes_with_the_faster_numbers(
+    faster: torch.dtype, size: int, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peft_alora, "_matmul_seconds", lambda dtype: 1.0 if dtype is faster else 2.0)
+    folder = huggingface_folder(shop.files.model, shop.files.adapters, tmp_path / "halves")
+    peft = peft_alora.PeftAlora()
+    loaded = peft.load(replace(shop.files, huggingface=folder), SETTING)
+    assert loaded.kv == SETTING.n_ctx * SETTING.kv_token_bytes * size // 2
+    peft.begin([10, 11, 12])
+    assert len(peft.ask([1], 2).tokens) == 2
+    with pytest.raises(CannotDoError, match="more than 8,192 tokens takes minutes"):
+        peft.begin([10] * 8193)
+    peft.close()
 
 
 def test_the_server_needs_lists_of_adapters(shop: Shop, tmp_path: Path) -> None:
