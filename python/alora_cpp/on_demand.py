@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
+
+# Threads that import a package and a module of it at once can find each other's half made: so one at a time. While it is
+# imported, no module of ours asks a package for such a name, so none waits here for another.
+_one_at_a_time = threading.RLock()
 
 
 def on_demand(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -24,7 +29,8 @@ def on_demand(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str],
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = namespace[name] = getattr(import_module(modules[name]), name)
+        with _one_at_a_time:
+            value = namespace[name] = getattr(import_module(modules[name]), name)
         return value
 
     def names() -> list[str]:
