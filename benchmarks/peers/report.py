@@ -145,11 +145,14 @@ def _rows(results: Results, work: str) -> str:
 
 
 def _memory(results: Results) -> str:
+    kinds = ("weights", "kv", "peak", "anonymous")
     rows = [
-        [name, *(f"{value / _MB:,.0f}" for value in (held["weights"], held["kv"], held["peak"], overhead(held)))]
+        [name, *(f"{value / _MB:,.0f}" for value in (*(held[kind] for kind in kinds), overhead(held)))]
         for name, held in results.contenders.items()
     ]
-    return table(["MB", "weights", "KV cache", "peak", "peak beyond both"], rows)
+    return table(
+        ["MB", "weights", "KV cache", "peak", "at the end, outside of files", "peak beyond weights and cache"], rows
+    )
 
 
 def main() -> None:
