@@ -61,10 +61,12 @@ def _captioned(found: dict[str, str]) -> str:
 def _made_with(results: Results) -> str:
     settings = results.settings
     rounds = {len(list(results.counted(work, prompt))) for work in WORKS for prompt in results.prompts(work)}
+    waiting = max((held["waiting"] for held in results.contenders.values()), default=0.0)
     counted = f"{min(rounds)} to {max(rounds)}" if len(rounds) > 1 else f"{max(rounds, default=0)}"
     return (
         f"{settings['machine']}; shape `{settings['shape']}`, {settings['quantization'].upper()}; threads: "
-        f"{settings['threads']}; rounds: {counted}."
+        f"{settings['threads']}; rounds: {counted}. While others worked, nobody used more than {waiting:.2f} s of "
+        "processor time."
     )
 
 
@@ -122,7 +124,6 @@ def _time(value: float) -> str:
 
 def _guarded(results: Results) -> str:
     """How long a guarded reply took, and how many times one without guards."""
-
     with_guards, without = seconds("guarded"), seconds("unguarded")
 
     def cell(prompt: int, name: str) -> str:

@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "machine": "a machine",
 }
 VERDICT = "one-token verdict, LoRA over ours"
-HELD = {"weights": 800e6, "kv": 100e6, "peak": 970e6}
+HELD = {"weights": 800e6, "kv": 100e6, "peak": 970e6, "anonymous": 900e6, "waiting": 0.125}
 
 
 def step(taken: float, first: float | None = None, rows: int = 4) -> Step:
@@ -161,6 +161,7 @@ def test_the_report_exits_with_1_where_a_goal_was_missed(
 ) -> None:
     run_report(results(verdicts(0.1, 9.0, 1)), tmp_path, monkeypatch)
     printed = capsys.readouterr().out
+    assert "rounds: 1. While others worked, nobody used more than 0.12 s" in printed
     assert "| one-token verdict, LoRA over ours | 1,024 | 90 (90 to 90, n = 1) | ≥ 80 | yes |" in printed
     assert "| one-token verdict, LoRA over ours | 4,096 | \N{EN DASH} | ≥ 250 | not measured |" in printed
     assert "| ours-lora | 9 s (90 \N{MULTIPLICATION SIGN}) |" in printed
