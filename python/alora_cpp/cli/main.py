@@ -16,6 +16,7 @@ from alora_cpp.cli import list as list_adapters
 from alora_cpp.errors import AloraError
 from alora_cpp.labelled_data import DataError
 
+# Each imports what it computes with when it runs, so that help and usage errors do not wait for that.
 COMMANDS = (run, chat, demo, train, evaluate, pull, list_adapters, show, convert, bench)
 
 
