@@ -67,7 +67,8 @@ class PeftAlora:
         start = time.perf_counter()
         reused = self._cache.get_seq_length()
         with self._model.disable_adapter():
-            self._catch_up()
+            if unread := self._unread():
+                self._next_token = self._read(unread)
             first = time.perf_counter() - start
             tokens = [self._next_token]
             while len(tokens) < count:
@@ -80,8 +81,10 @@ class PeftAlora:
         """See `Contender`."""
         start = time.perf_counter()
         known = self._cache.get_seq_length()
-        with self._model.disable_adapter():
-            self._catch_up()
+        # Only then: switching all modules off and on takes time, too.
+        if unread := self._unread():
+            with self._model.disable_adapter():
+                self._next_token = self._read(unread)
         n_read = len(self._conversation)
         first: float | None = None
         tokens: list[int] = []
@@ -101,9 +104,8 @@ class PeftAlora:
         """See `Contender`."""
         del self._model
 
-    def _catch_up(self) -> None:
-        if unread := self._conversation[self._cache.get_seq_length() :]:
-            self._next_token = self._read(unread)
+    def _unread(self) -> list[int]:
+        return self._conversation[self._cache.get_seq_length() :]
 
     def _read(self, tokens: Sequence[int], *, adapted: bool = False) -> int:
         """Reads tokens at the end of the cache, and gives the likeliest next one."""
