@@ -22,8 +22,14 @@ namespace {
 
 // llama.cpp rounds a context up to this many cells.
 constexpr int cell_padding = 256;
-// Wanted logits take n_vocab floats each in the compute buffer: enough for one row of each of 64 branches.
-constexpr int n_outputs_limit = 64;
+// Wanted logits take n_vocab floats each, in the compute buffer and once more beside it. What does not fit waits for
+// another pass: one row of each of 16 branches always fits, of 64 with a vocabulary of up to 32,768.
+constexpr int logits_bytes = 8 << 20;
+constexpr int n_outputs_least = 16;
+constexpr int n_outputs_most = 64;
+// A processor reads a long prompt no faster in larger pieces, and its buffers grow with them.
+constexpr int n_ubatch_cpu = 128;
+constexpr int n_ubatch_gpu = 512;
 // llama.cpp's LLAMA_MAX_SEQ.
 constexpr int n_sequences_limit = 256;
 constexpr int n_branches_default = 64;
@@ -100,12 +106,16 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
         options.n_branches = recurrent ? n_branches_recurrent : n_branches_default;
     }
     check_range("n_branches", options.n_branches, 1, 255);
+    if (options.n_ubatch == 0) {
+        options.n_ubatch = model->handle().offloaded ? n_ubatch_gpu : n_ubatch_cpu;
+    }
     check_range("n_ubatch", options.n_ubatch, 1, 1 << 16);
     check_range("n_threads", options.n_threads, 0, GGML_MAX_N_THREADS);
     options.n_ctx = options.n_ctx == 0 ? model->n_ctx_train() : options.n_ctx;
     options.n_threads = options.n_threads == 0 ? n_physical_cores() : options.n_threads;
     options.n_ubatch = std::min(options.n_ubatch, options.n_ctx);
-    n_outputs_max = std::min(options.n_ubatch, n_outputs_limit);
+    const int n_outputs = logits_bytes / static_cast<int>(sizeof(float)) / model->n_vocab();
+    n_outputs_max = std::min(options.n_ubatch, std::clamp(n_outputs, n_outputs_least, n_outputs_most));
 
     const int n_cells = (options.n_ctx + cell_padding - 1) / cell_padding * cell_padding;
     llama_context_params params = llama_context_default_params();

@@ -96,6 +96,7 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
                              "' has recurrent layers alone; expected attention layers, or some of each");
     }
     handle->vocabulary_only = options.vocabulary_only;
+    handle->offloaded = options.n_gpu_layers != 0 && llama_supports_gpu_offload();
     std::map<std::string, Token> & control_tokens = handle->control_tokens;
     std::shared_ptr<const Model> model(new Model(std::move(handle)));
     for (Token token = 0; token < model->n_vocab(); ++token) {

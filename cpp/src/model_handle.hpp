@@ -26,6 +26,7 @@ struct Model::Handle {
     std::map<std::string, Token> control_tokens;
     Fingerprints fingerprints;
     bool vocabulary_only = false;
+    bool offloaded = false; // layers are on a GPU
     std::vector<BuiltInAdapter> built_in_adapters;
     // llama.cpp keeps a list of adapters in the model and reads it when a context is made.
     std::mutex adapters_mutex;

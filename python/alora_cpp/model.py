@@ -91,7 +91,7 @@ class Model(LoadedModel):
         *,
         n_ctx: int | None = None,
         n_branches: int | None = None,
-        n_ubatch: int = 512,
+        n_ubatch: int | None = None,
         n_threads: int = 0,
         kv_type: str = "f16",
         flash_attention: bool | None = None,
@@ -102,7 +102,7 @@ class Model(LoadedModel):
             n_ctx: KV cells that all its branches share; if not given, what the model was trained for, at most 8192.
             n_branches: Branches open at a time, at most 255; if not given, 64, or 16 for a model with recurrent layers,
                 which keep a state for each branch (tens of megabytes in a model of three billion weights).
-            n_ubatch: Rows computed at a time.
+            n_ubatch: Rows computed at a time; if not given, 128, or 512 with layers on a GPU.
             n_threads: 0: one for each physical core.
             kv_type: f32, f16, bf16 or q8_0.
             flash_attention: Whether to use it; if not given, llama.cpp decides.
@@ -116,7 +116,7 @@ class Model(LoadedModel):
             self._core,
             n_ctx=_given("n_ctx", n_ctx) or min(self.n_ctx_train, 8192),
             n_branches=_given("n_branches", n_branches),
-            n_ubatch=n_ubatch,
+            n_ubatch=_given("n_ubatch", n_ubatch),
             n_threads=n_threads,
             kv_type=kv_type,
             flash_attention={None: "auto", True: "on", False: "off"}[flash_attention],

@@ -19,7 +19,7 @@ class Branch;
 struct ContextOptions {
     int n_ctx = 0;                        // KV cells that all branches share; 0: what the model was trained for
     int n_branches = 0;                   // branches open at a time, at most 255; 0: 64, with recurrent layers 16
-    int n_ubatch = 512;                   // rows computed at a time
+    int n_ubatch = 0;                     // rows computed at a time; 0: 128, with layers on a GPU 512
     int n_threads = 0;                    // 0: one for each physical core
     std::string kv_type = "f16";          // f32, f16, bf16 or q8_0
     std::string flash_attention = "auto"; // on, off or auto
