@@ -18,7 +18,7 @@ TEST_CASE("options outside their range are refused") {
     CHECK_THROWS_AS(attempt([](auto & o) { o.n_ctx = -1; }), ArgumentError);
     CHECK_THROWS_AS(attempt([](auto & o) { o.n_branches = -1; }), ArgumentError);
     CHECK_THROWS_AS(attempt([](auto & o) { o.n_branches = 256; }), ArgumentError);
-    CHECK_THROWS_AS(attempt([](auto & o) { o.n_ubatch = 0; }), ArgumentError);
+    CHECK_THROWS_AS(attempt([](auto & o) { o.n_ubatch = -1; }), ArgumentError);
     CHECK_THROWS_AS(attempt([](auto & o) { o.n_threads = -1; }), ArgumentError);
     CHECK_THROWS_AS(attempt([](auto & o) { o.kv_type = "f64"; }), ArgumentError);
     CHECK_THROWS_AS(attempt([](auto & o) { o.flash_attention = "maybe"; }), ArgumentError);

@@ -138,7 +138,7 @@ def test_other_rows_under_other_adapters_at_every_decode_reserve_nothing(model: 
 def test_a_whole_batch_under_an_adapter_fits_into_the_buffers_made_first(model: Model, adapters: list[Adapter]) -> None:
     """Tried with: the worst case standing for no adapter."""
     # Few cells and no scores of attention in memory: what an adapter takes is not hidden behind those.
-    with model.context(n_ctx=512, n_threads=1, flash_attention=True) as context:
+    with model.context(n_ctx=512, n_ubatch=512, n_threads=1, flash_attention=True) as context:
         before = context.counters.compute_bytes
         branch = context.branch()
         branch.activate(adapters[3])
