@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-# Threads that import a package and a module of it at once can find each other's half made: so one at a time. While it is
-# imported, no module of ours asks a package for such a name, so none waits here for another.
+# Threads that import a package and a module of it at once can find each other's half made: so one at a time. While it
+# is imported, no module of ours asks a package for such a name, so none waits here for another.
 _one_at_a_time = threading.RLock()
 
 
