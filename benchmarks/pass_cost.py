@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from benchmarks.model_shape import Matrix, ModelShape
 
-# What a context computes at a time, as `Model.context` has it.
-UBATCH = 512
+# What a context computes at a time, as `Model.context` has it on a processor.
+UBATCH = 128
+_PACKED_COLUMNS = 64  # `most_columns` in packed_attention.cpp
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,11 @@ def cache_walks(model: ModelShape, rows: int) -> dict[str, int]:
     """How often a pass goes over each key and value, by the way attention is computed.
 
     Returns:
-        `packed`: The query heads of a group and all rows share one walk: the least there can be. `by heads`: Each query
-        head walks by itself, with all its rows: llama.cpp without flash attention. `by rows`: each row of each head
-        walks by itself: its flash attention on a CPU below 64 rows.
+        `packed`: The query heads of a group and all rows share one walk, up to 64 columns of them: the engine's own
+        attention (`cpp/graph_patch/packed_attention.cpp`). `by heads`: Each query head walks by itself, with all its
+        rows: llama.cpp without flash attention. `by rows`: Each row of each head walks by itself: its flash attention
+        on a CPU below 64 rows.
     """
-    return {"packed": 1, "by heads": model.group, "by rows": model.group * rows}
+    rows_together = max(1, _PACKED_COLUMNS // model.group)
+    packed = -(-rows // rows_together)
+    return {"packed": packed, "by heads": model.group, "by rows": model.group * rows}

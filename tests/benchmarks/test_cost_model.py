@@ -21,14 +21,14 @@ MEASURED = Measurements("a model", "Q8_0", {1: MACHINE, 2: MACHINE}, (MeasuredPa
 @pytest.mark.parametrize(
     ("name", "passes", "rows"),
     [
-        ("reading the prompt", 2, 600),
+        ("reading the prompt", 5, 600),
         ("one verdict", 1, 4),
-        ("one verdict, LoRA", 2, 604),
+        ("one verdict, LoRA", 5, 604),
         ("eight verdicts", 1, 32),
         ("eight verdicts, one by one", 8, 32),
         ("eight verdicts of one row", 1, 8),
         ("base goes on", 1, 16),
-        ("base goes on, all read again", 2, 616),
+        ("base goes on, all read again", 5, 616),
         ("reply", 64, 64),
         ("guarded reply", 65, 64 + 4 * 3 * 4),
         ("guarded reply, one by one", 64 + 4 * 3, 64 + 4 * 3 * 4),

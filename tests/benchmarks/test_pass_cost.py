@@ -102,15 +102,16 @@ def test_where_no_logits_are_wanted_less_is_read(tiny: ModelShape) -> None:
     assert costs["logits"] == Cost(0, 0, 0)
 
 
-def test_reading_takes_passes_of_512_rows() -> None:
-    assert reading(1100) == [
-        Pass(0, base=512, wanted=0), Pass(512, base=512, wanted=0), Pass(1024, base=76, wanted=1)
+def test_reading_takes_passes_of_128_rows() -> None:
+    assert reading(300) == [
+        Pass(0, base=128, wanted=0), Pass(128, base=128, wanted=0), Pass(256, base=44, wanted=1)
     ]  # fmt: skip
-    assert reading(512, adapted=True) == [Pass(0, adapted=(512,), wanted=1)]
+    assert reading(128, adapted=True) == [Pass(0, adapted=(128,), wanted=1)]
 
 
 def test_walks_over_the_cache(tiny: ModelShape) -> None:
     assert cache_walks(tiny, 8) == {"packed": 1, "by heads": 2, "by rows": 16}
+    assert cache_walks(tiny, 33)["packed"] == 2  # 32 rows of two heads fill the columns
 
 
 def test_bad_input(tiny: ModelShape, tmp_path: Path) -> None:
