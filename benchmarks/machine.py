@@ -204,7 +204,10 @@ def measure(model: Model, shape: ModelShape, *, threads: Sequence[int], prefix: 
     behind: dict[int, dict[int, float]] = {}
     for n in sorted(threads):
         print(f"threads: {n}", file=sys.stderr)
-        with model.context(n_ctx=prefix + max(ROWS), n_threads=n) as context, context.branch() as trunk:
+        with (
+            model.context(n_ctx=prefix + max(ROWS), n_ubatch=max(ROWS), n_threads=n) as context,
+            context.branch() as trunk,
+        ):
             for length in (_NO_CONTEXT, prefix):
                 trunk.append([_TOKEN] * (length - trunk.length))
                 context.decode()
