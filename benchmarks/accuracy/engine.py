@@ -28,7 +28,7 @@ from alora_cpp.evaluation.scale import scale_of
 from alora_cpp.labelled_data import LabelledExample, read_labelled_data
 from benchmarks.accuracy.engine_files import Way, prepare
 from benchmarks.accuracy.engine_peft import PeftIntrinsics, Said
-from benchmarks.accuracy.plot import with_tables
+from benchmarks.pages import with_tables
 
 Examples = Mapping[str, Sequence[LabelledExample]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import gguf
 
 from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.convert import convert_adapter
+from benchmarks.quantize import quantize_q4_k_m
 from training.export_gguf import export
 
 
@@ -47,7 +47,8 @@ def prepare(build: Path, names: Iterable[str], folder: Path) -> dict[str, Way]:
     folder.mkdir(parents=True, exist_ok=True)
     exact, coarse = folder / "base.F32.gguf", folder / "base.Q4_K_M.gguf"
     export(build / "base", exact, gguf.GGMLQuantizationType.F32)
-    _quantize(exact, coarse)
+    coarse.unlink(missing_ok=True)  # of another base
+    quantize_q4_k_m(exact, coarse)
     converted = {
         name: convert_adapter(build / name, folder / f"{name}.F32.gguf", base=exact, outtype="f32", name=name)
         for name in names
@@ -59,19 +60,3 @@ def prepare(build: Path, names: Iterable[str], folder: Path) -> dict[str, Way]:
         "Q8_0": Way(BUNDLED, shipped, 0.995, {}),
         "Q4_K_M": Way(coarse, shipped, 0.98, {}),
     }
-
-
-def _quantize(source: Path, target: Path) -> None:
-    """Quantizes with llama.cpp's own code; the package `gguf` cannot write K-quants."""
-    import llama_cpp
-
-    said: list[bytes] = []
-    listener = llama_cpp.llama_log_callback(lambda level, text, data: said.append(text))
-    llama_cpp.llama_log_set(listener, ctypes.c_void_p())
-    options = llama_cpp.llama_model_quantize_default_params()
-    options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
-    failed = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(options))
-    llama_cpp.llama_log_set(llama_cpp.llama_log_callback(), ctypes.c_void_p())
-    if failed:
-        reason = b"".join(said[-4:]).decode(errors="replace").strip()
-        raise RuntimeError(f"llama.cpp could not quantize {source}: {reason}")

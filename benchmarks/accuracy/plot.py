@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from benchmarks.accuracy.comparison import ALORA_RANK, LORA_RANK, RANKS, SEVERAL_TOKENS, Configuration
 from benchmarks.accuracy.one_run import is_scale
 from benchmarks.accuracy.results import Measured, Results, percentages, read_results, steps
+from benchmarks.pages import with_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,21 +85,6 @@ def tables(results: Results) -> dict[str, str]:
         "activations": _table(results, results.tasks, activations, "aLoRA starts at"),
         "calibration": _calibration(results),
     }
-
-
-def with_tables(page: str, found: Mapping[str, str]) -> str:
-    """A page with the text between each `<!-- NAME -->` and `<!-- /NAME -->` replaced.
-
-    Raises:
-        ValueError: A mark is missing.
-    """
-    for name, text in found.items():
-        before, start, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        if not start or not end:
-            raise ValueError(f"the page has no marks <!-- {name} --> and <!-- /{name} --> around a place for the table")
-        page = f"{before}{start}{text}\n{end}{after}"
-    return page
 
 
 def _settings(results: Results) -> str:

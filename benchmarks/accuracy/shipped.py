@@ -17,7 +17,7 @@ from alora_cpp.bundled_model import bundled_adapters
 from alora_cpp.evaluation import Evaluation, Figure, evaluate
 from alora_cpp.evaluation.figures import GroupFigures
 from alora_cpp.labelled_data import read_labelled_data
-from benchmarks.accuracy.plot import with_tables
+from benchmarks.pages import with_tables
 
 _REPLIES = "reply_calibration_error"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alora_cpp import Model
+from alora_cpp import Branch, Context, Model
 from alora_cpp.errors import ArgumentError
 from benchmarks import machine as under_test
 from benchmarks.machine import ROWS, Machine, MeasuredPass, Measurements, rates, read_measurements

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch")
-from benchmarks.accuracy.plot import with_tables
 from benchmarks.accuracy.results import percentages, read_results, steps
 
 pytestmark = pytest.mark.oracle  # not for its figures: what names the adapters needs torch
@@ -92,12 +91,3 @@ def test_seeds_measured_on_different_examples_are_refused(path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="runs of safety were measured on different examples"):
         read_results(path)
-
-
-def test_tables_are_put_between_their_marks() -> None:
-    page = "a\n<!-- kinds -->\nold\n<!-- /kinds -->\nb\n"
-    new = with_tables(page, {"kinds": "| new |"})
-    assert new == "a\n<!-- kinds -->\n| new |\n<!-- /kinds -->\nb\n"
-    assert with_tables(new, {"kinds": "| new |"}) == new
-    with pytest.raises(ValueError, match="no marks <!-- ranks -->"):
-        with_tables(page, {"ranks": ""})
