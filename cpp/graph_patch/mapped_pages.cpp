@@ -11,13 +11,13 @@ namespace alora::graph {
 #if defined(__unix__) || defined(__APPLE__)
 
 void release_pages(const void * data, size_t size) noexcept {
-    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-    const auto start = reinterpret_cast<uintptr_t>(data);
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     // A page that other weights have a part of stays.
-    const uintptr_t first = (start + page - 1) / page * page;
-    const uintptr_t last = (start + size) / page * page;
-    if (last > first) {
-        madvise(reinterpret_cast<void *>(first), last - first, MADV_DONTNEED);
+    const size_t before = (page - reinterpret_cast<uintptr_t>(data) % page) % page;
+    if (size >= before + page) {
+        // POSIX takes no pointer to const; the pages are not written.
+        auto * first = const_cast<char *>(static_cast<const char *>(data)) + before; // NOLINT(*-const-cast)
+        madvise(first, (size - before) / page * page, MADV_DONTNEED);
     }
 }
 

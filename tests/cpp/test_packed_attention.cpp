@@ -28,9 +28,9 @@ struct Sizes {
 constexpr float hidden = -std::numeric_limits<float>::infinity();
 
 struct Inputs {
-    std::vector<float> q; // [rows, heads, key_size]
-    std::vector<float> k; // [keys, key heads, key_size]
-    std::vector<float> v; // [keys, key heads, value_size]
+    std::vector<float> q;    // [rows, heads, key_size]
+    std::vector<float> k;    // [keys, key heads, key_size]
+    std::vector<float> v;    // [keys, key heads, value_size]
     std::vector<float> mask; // [rows, keys]
 };
 
@@ -152,14 +152,14 @@ double furthest(const std::vector<float> & found, const std::vector<double> & ex
 
 TEST_CASE("attention is what plain sums give, whatever the shape and however many threads") {
     const std::vector<Sizes> shapes = {
-        {64, 64, 32, 8, 8, 512},                   // eight branches of one row
-        {64, 64, 8, 8, 1, 768},                    // one row, no heads share keys
-        {128, 128, 12, 4, 3, 256},                 // three heads share keys
-        {32, 32, 8, 4, 40, 320},                   // several blocks of rows, the last one not full
-        {64, 32, 4, 2, 5, 288},                    // values are narrower than keys
-        {32, 32, 71, 1, 2, 256},                   // more heads share keys than a block has columns
-        {80, 80, 10, 5, 7, 256},                   // no power of two
-        {64, 64, 16, 2, 9, 1024, GGML_TYPE_F32},   // a cache in 32 bits
+        {64, 64, 32, 8, 8, 512},                 // eight branches of one row
+        {64, 64, 8, 8, 1, 768},                  // one row, no heads share keys
+        {128, 128, 12, 4, 3, 256},               // three heads share keys
+        {32, 32, 8, 4, 40, 320},                 // several blocks of rows, the last one not full
+        {64, 32, 4, 2, 5, 288},                  // values are narrower than keys
+        {32, 32, 71, 1, 2, 256},                 // more heads share keys than a block has columns
+        {80, 80, 10, 5, 7, 256},                 // no power of two
+        {64, 64, 16, 2, 9, 1024, GGML_TYPE_F32}, // a cache in 32 bits
     };
     for (const Sizes & s : shapes) {
         const Inputs in = inputs_of(s, 7);
@@ -210,7 +210,8 @@ TEST_CASE("a row gets to the bit what it would get alone") {
         own.q.assign(in.q.begin() + row * row_queries, in.q.begin() + (row + 1) * row_queries);
         own.mask.assign(in.mask.begin() + row * s.n_keys, in.mask.begin() + (row + 1) * s.n_keys);
         const std::vector<float> alone = attend(one, own, 1);
-        CHECK(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<int64_t>(static_cast<size_t>(row) * row_values)));
+        CHECK(std::equal(alone.begin(), alone.end(),
+                         together.begin() + static_cast<int64_t>(static_cast<size_t>(row) * row_values)));
     }
 }
 
