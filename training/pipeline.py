@@ -46,7 +46,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--refine-seconds", type=float, default=math.inf, help="likewise")
     parser.add_argument("--tokens-per-step", type=int, default=65_536)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the certainty questions to ask")
-    parser.add_argument("--examples", type=int, default=120_000, help="examples per task")
+    parser.add_argument("--examples", type=int, default=120_000, help="examples per task, of safety twice as many")
     parser.add_argument("--intrinsics", nargs="+", choices=list(INTRINSICS), default=list(INTRINSICS))
     parser.add_argument("--intrinsic-seconds", type=float, default=math.inf, help="for all of them together")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())

@@ -112,6 +112,9 @@ class Model(LoadedModel):
             BackendError: The buffers cannot be had.
             ClosedError: The model is closed.
         """
+        modes: dict[object, str] = {None: "auto", True: "on", False: "off"}
+        if flash_attention not in modes:
+            raise ArgumentError(f"flash_attention is {flash_attention!r}, expected True, False or None")
         core = _core.Context.create(
             self._core,
             n_ctx=_given("n_ctx", n_ctx) or min(self.n_ctx_train, 8192),
@@ -119,7 +122,7 @@ class Model(LoadedModel):
             n_ubatch=_given("n_ubatch", n_ubatch),
             n_threads=n_threads,
             kv_type=kv_type,
-            flash_attention={None: "auto", True: "on", False: "off"}[flash_attention],
+            flash_attention=modes[flash_attention],
         )
         context = Context(core, self)
         self._contexts.add(context)

@@ -38,6 +38,7 @@ from tiny import INVOCATION, Array, fresh_logits, open_exact, random_tokens
         ({"n_threads": -1}, "n_threads"),
         ({"n_threads": 100_000}, "n_threads"),
         ({"kv_type": "f8"}, "kv_type"),
+        ({"flash_attention": "on"}, "flash_attention"),
     ],
 )
 def test_an_option_outside_its_range_is_named(model: Model, options: dict[str, int], named: str) -> None:

@@ -73,7 +73,7 @@ def train_intrinsics(
         intrinsics: What to train.
         sources: What examples are made from.
         out: Where the folders go, each named like its intrinsic.
-        examples: How many conversations to make for each task; each is seen once.
+        examples: How many conversations to make for a task, times its `share`; each is seen once.
         seconds: A limit on the time for everything; where it binds, schedules are shortened.
         seed: Of the first weights, the order and the examples.
         processes: How many make examples; all cores if not given.
@@ -89,7 +89,10 @@ def train_intrinsics(
     granite = load_granite(base, device, dtype)
     losses: dict[str, float] = {}
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        pending = {name: start_training_rows(pool, name, sources, base, examples, seed) for name in tasks}
+        pending = {
+            name: start_training_rows(pool, name, sources, base, round(examples * task.share), seed)
+            for name, task in tasks.items()
+        }
         for position, (task_name, task) in enumerate(tasks.items()):
             validation, _ = rows_of(task.measured_examples("validation", sources, _VALIDATED), task.labels, encode)
             rows = Rows.joined(pending.pop(task_name).get())

@@ -21,12 +21,14 @@ class Task:
         labels: All possible labels, or none where the answer is a text.
         training_examples: Examples of a seed, without end, generated and real mixed as training wants them.
         measured_examples: Of `validation` or `test`: so many generated ones, and every real one of that side.
+        share: How many examples it wants, beside those of other tasks.
     """
 
     name: str
     labels: tuple[str, ...]
     training_examples: TrainingExamples
     measured_examples: MeasuredExamples
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,19 @@ class Intrinsic:
         return [self.completion(label) for label in self.task.labels]
 
 
-def _task(name: str, labels: tuple[str, ...], module: object) -> Task:
-    return Task(name, labels, getattr(module, "training_examples"), getattr(module, "measured_examples"))  # noqa: B009
+def _task(name: str, labels: tuple[str, ...], module: object, share: float = 1.0) -> Task:
+    return Task(name, labels, getattr(module, "training_examples"), getattr(module, "measured_examples"), share)  # noqa: B009
 
 
 TASKS = {
     task.name: task
     for task in (
-        _task("safety", ("Y", "N"), safety),
-        _task("jailbreak", ("Y", "N"), jailbreak),
+        _task("safety", ("Y", "N"), safety, share=2.0),  # people ask for things in endless ways
+        _task("jailbreak", ("Y", "N"), jailbreak, share=0.5),
         _task("hallucination", ("Y", "N"), hallucination),
         _task("answerability", ("answerable", "unanswerable"), answerability),
         _task("certainty", tuple("0123456789"), certainty),
-        _task("query_rewrite", (), query_rewrite),
+        _task("query_rewrite", (), query_rewrite, share=0.5),
     )
 }
 
