@@ -209,15 +209,9 @@ def verdict(request: Request, generator: random.Random) -> str:
 
 
 def small_talk(generator: random.Random) -> tuple[str, str]:
-    """A greeting or the like, as people type it, and its reply."""
-    sort = generator.choice(talk("small_talk"))
-    text = generator.choice(expansions(generator.choice(sort["said"])))
-    if sort.get("greeted") and generator.random() < 0.4:
-        mark = generator.choice((",", ",", "!", ".", ""))
-        own = text if mark in ("!", ".") or text.startswith("I ") else text[0].lower() + text[1:]
-        text = f"{wording(generator, 'greetings')}{mark} {own}"
-    text = careless(text, generator) if generator.random() < 0.2 else text
-    return text, str(generator.choice(sort["replies"]))
+    """A greeting or the like, and its reply."""
+    user, assistant = generator.choice(talk("small_talk"))
+    return user, assistant
 
 
 def system_text(writer: Writer) -> str:

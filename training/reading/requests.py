@@ -87,7 +87,7 @@ def request_chat(writer: Writer) -> Conversation:
     """Requests, harmless and unsafe, with their answers."""
     conversation = opening(writer)
     for _ in range(writer.random.choice((1, 1, 2, 3))):
-        if writer.random.random() < 0.2:
+        if writer.random.random() < 0.08:
             small_talk_turn(writer, conversation)
         else:
             request_turn(writer, conversation)
