@@ -91,7 +91,7 @@ def test_peft_and_the_engine_say_the_same(
         convert_adapter(build / name, tmp_path / f"tiny.{name}.gguf", base=shipped, outtype="q8_0", name=name)
     monkeypatch.setattr(engine_files, "BUNDLED", shipped)
     # llama.cpp's quantization comes with a package that only this benchmark needs.
-    monkeypatch.setattr(engine_files, "_quantize", shutil.copy)
+    monkeypatch.setattr(engine_files, "quantize_q4_k_m", shutil.copy)
     out, page = tmp_path / "engine.json", tmp_path / "page.md"
     page.write_text("Before\n<!-- engine -->\nold\n<!-- /engine -->\nAfter\n")
     monkeypatch.setattr(
