@@ -27,7 +27,7 @@ constexpr int cell_padding = 256;
 constexpr int logits_bytes = 8 << 20;
 constexpr int n_outputs_least = 16;
 constexpr int n_outputs_most = 64;
-// A processor reads a long prompt no faster in larger pieces, and its buffers grow with them.
+// A processor reads a long prompt hardly faster in larger pieces (docs/performance.md), and buffers grow with them.
 constexpr int n_ubatch_cpu = 128;
 constexpr int n_ubatch_gpu = 512;
 // llama.cpp's LLAMA_MAX_SEQ.
