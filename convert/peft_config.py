@@ -182,4 +182,7 @@ def _invocation_string(config: Mapping[str, Any], path: Path) -> str | None:
         return None
     if not isinstance(text, str):
         raise ConversionError(f"{path} says invocation_string = {text!r}; expected a text")
+    # JSON can spell halves of characters, which no tokenizer knows.
+    if text != text.encode(errors="replace").decode():
+        raise ConversionError(f"{path} says invocation_string = {text!r}, half of a character; download it again")
     return text

@@ -144,6 +144,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         config(alora_invocation_tokens=None, invocation_string=5),
         "_string = 5; expected a text",
     ),
+    "legacy half character": (
+        config(alora_invocation_tokens=None, invocation_string="\ud800 sure"),
+        "half of a character",
+    ),
     "empty invocation": (config(alora_invocation_tokens=[]), r"tokens = \[\]; expected a list"),
     "invocation text": (config(alora_invocation_tokens="5"), "tokens = '5'; expected a list"),
     "negative token": (config(alora_invocation_tokens=[5, -1]), "-1 in alora_invocation_tokens"),
