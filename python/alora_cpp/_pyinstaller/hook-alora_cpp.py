@@ -1,5 +1,4 @@
 """What PyInstaller cannot see that a program with `alora_cpp` needs."""
-# PyInstaller wants the name. ruff: noqa: N999
 
 from __future__ import annotations
 
