@@ -13,12 +13,10 @@ from contextlib import suppress
 from typing import IO
 
 from alora_cpp.errors import AloraError, BackendError, ClosedError, WorkerCrashed
-from alora_cpp.isolation.wire import Frame, FrameReader, pack, write_frame
+from alora_cpp.isolation.wire import GREETING, Frame, FrameReader, pack, write_frame
 
 Waiting = queue.SimpleQueue["Frame | None"]
 
-# The call whose reply says that a worker is ready.
-GREETING = 0
 # Seconds: generous, for a machine that has a lot to do.
 _END_LIMIT = 10
 # Of what it said last.

@@ -17,9 +17,9 @@ import numpy as np
 from alora_cpp import errors
 from alora_cpp.errors import AloraError, BackendError, WorkerCrashed
 from alora_cpp.isolation.command import start_worker
-from alora_cpp.isolation.link import GREETING, Link, Waiting
+from alora_cpp.isolation.link import Link, Waiting
 from alora_cpp.isolation.shared_memory import SLOT_SIZE, make_shared_memory
-from alora_cpp.isolation.wire import MOST_INLINE, BrokenFrame, Frame, Held, Parcel, pack, pairs, unpack
+from alora_cpp.isolation.wire import GREETING, MOST_INLINE, BrokenFrame, Frame, Held, Parcel, pack, pairs, unpack
 
 # Seconds: generous, for a machine that has a lot to do.
 _START_LIMIT = 120

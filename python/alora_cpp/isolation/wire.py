@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# The call whose reply says that a worker is ready.
+GREETING = 0
 # More than this goes through shared memory.
 MOST_INLINE = 32 * 1024
 

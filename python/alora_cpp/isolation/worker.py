@@ -12,6 +12,7 @@ import os
 import queue
 import signal
 import threading
+import traceback
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 
 from alora_cpp import _core
 from alora_cpp.isolation.shared_memory import SharedMemory, open_shared_memory
-from alora_cpp.isolation.wire import Frame, FrameReader, Held, Parcel, pack, pairs, unpack, write_frame
+from alora_cpp.isolation.wire import GREETING, Frame, FrameReader, Held, Parcel, pack, pairs, unpack, write_frame
 
 _ERROR = 4
 
@@ -47,21 +48,32 @@ class Server:
 
     def greet(self) -> None:
         """Says that calls may come."""
-        self._send(0, ["value", None])
+        self._send(pack(GREETING, ["value", None]))
 
     def serve(self) -> None:
         """Reads calls and runs them, until the other side is gone; then the process ends."""
-        while True:
-            with self._counting:
-                self._n_waiting += 1
-            with self._reading:
-                frame = self._read()
-            with self._counting:
-                self._n_waiting -= 1
-                nobody_reads = self._n_waiting == 0
-            if nobody_reads:
-                threading.Thread(target=self.serve, daemon=True).start()
-            self._handle(frame)
+        try:
+            while True:
+                self._serve_one()
+        except BaseException:
+            # What is wrong here is a crash: the other side learns of it, and what was printed.
+            traceback.print_exc()
+            os._exit(1)
+
+    def _serve_one(self) -> None:
+        with self._counting:
+            self._n_waiting += 1
+        with self._reading:
+            frame = self._read()
+        with self._counting:
+            self._n_waiting -= 1
+            nobody_reads = self._n_waiting == 0
+        if nobody_reads:
+            threading.Thread(target=self.serve, daemon=True).start()
+        reply = self._answer(frame)
+        # By now nothing here holds the call's objects: what the other side drops next is free at once.
+        if reply is not None:
+            self._send(reply)
 
     def _read(self) -> Frame:
         try:
@@ -73,22 +85,21 @@ class Server:
             os._exit(0)
         return frame
 
-    def _handle(self, frame: Frame) -> None:
+    def _answer(self, frame: Frame) -> Frame | None:
+        """Does what a frame asks for; gives the reply, if there is one."""
         try:
             kind, *content = unpack(frame, self._resolve)
             if kind == "answer":
                 self._answers[frame.call].put(content[0])
-                return
+                return None
             if kind == "drop":
                 self._drop(content[0])
-                return
-            message = ["value", getattr(self, f"_{kind}")(frame.call, *content)]
+                return None
+            return pack(frame.call, ["value", getattr(self, f"_{kind}")(frame.call, *content)], self._park)
         except Exception as error:
-            message = ["error", type(error).__name__, str(error)]
-        self._send(frame.call, message)
+            return pack(frame.call, ["error", type(error).__name__, str(error)])
 
-    def _send(self, call: int, message: Any) -> None:
-        reply = pack(call, message, self._park)
+    def _send(self, reply: Frame) -> None:
         try:
             with self._writing:
                 write_frame(self._replies, reply)
@@ -122,7 +133,10 @@ class Server:
         found: Any = _core if target is None else target
         for part in name.split("."):
             found = getattr(found, part)
-        value = found(*arguments, **options) if callable(found) else found
+        try:
+            value = found(*arguments, **options) if callable(found) else found
+        finally:
+            self._answers.pop(call, None)
         if result is None:
             return _described(value)
         self._objects[result] = value
@@ -133,7 +147,7 @@ class Server:
         answers = self._answers[call] = queue.SimpleQueue()
 
         def report(fraction: float) -> bool:
-            self._send(call, ["progress", fraction])
+            self._send(pack(call, ["progress", fraction]))
             return answers.get()
 
         return report
