@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import shiboken6
 from PySide6.QtWidgets import QApplication
 
 from alora_cpp.bundled_model import BUNDLED
@@ -28,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     application = QApplication.instance() or QApplication(sys.argv[:1])
     application.setApplicationName("alora desktop")
     engine = Engine(n_threads=arguments.threads)
+    window = Window(engine)
     engine.start()
     try:
-        window = Window(engine)
         window.show()
         window.open_model(arguments.model)
         if arguments.self_test:
@@ -40,9 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(window, engine, screenshot=arguments.screenshot)
         return application.exec()
     finally:
-        # A thread that still runs when its object goes would end the process with an error.
-        engine.stop()
-        engine.wait()
+        close(window, engine)
+
+
+def close(window: Window, engine: Engine) -> None:
+    """Ends the engine, whatever it does, and deletes both.
+
+    Python's collector would do that some time later and on any thread, which Qt's objects do not survive.
+    """
+    engine.stop()
+    engine.wait()
+    shiboken6.delete(window)
+    shiboken6.delete(engine)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,8 +22,8 @@ class Heartbeat(QObject):
         longest: The longest time between two ticks, in seconds.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
         self.longest = 0.0
         self._last = time.perf_counter()
         self._timer = QTimer(self)
@@ -52,7 +52,7 @@ class Driver:
 
     def __init__(self, window: Window) -> None:
         self.window = window
-        self.heartbeat = Heartbeat()
+        self.heartbeat = Heartbeat(window)
 
     def wait_for(self, condition: Callable[[], bool], what: str, *, seconds: float = 60.0) -> float:
         """Lets the window work until something is so.

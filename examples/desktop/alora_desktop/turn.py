@@ -36,6 +36,7 @@ class Turn(QWidget):
         self.marks: list[tuple[int, int]] = []
         self.chips: list[Chip] = []
         self._label = QLabel()
+        self._label.setObjectName("said")
         self._label.setTextFormat(Qt.TextFormat.RichText)
         self._label.setWordWrap(True)
         self._label.setTextInteractionFlags(

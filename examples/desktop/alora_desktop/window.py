@@ -276,14 +276,16 @@ class Window(QWidget):
     def changeEvent(self, event: QEvent) -> None:
         """Follows the system from light to dark and back."""
         super().changeEvent(event)
-        # A style sheet changes this widget's own palette, the system changes the application's.
-        if event.type() == QEvent.Type.ApplicationPaletteChange:
+        if event.type() in (QEvent.Type.ApplicationPaletteChange, QEvent.Type.PaletteChange):
             self._restyle()
 
     def _restyle(self) -> None:
-        self.setStyleSheet(style_sheet(QApplication.palette()))
-        for turn in self.conversation.turns:
-            turn.render_text()
+        sheet = style_sheet(QApplication.palette())
+        # A new style sheet is a new palette, too, and comes back here.
+        if sheet != self.styleSheet():
+            self.setStyleSheet(sheet)
+            for turn in self.conversation.turns:
+                turn.render_text()
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Ends the engine, whatever it does."""

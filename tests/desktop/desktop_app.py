@@ -1,0 +1,72 @@
+"""The app as its tests open it. Tests that import this are skipped where Qt is not installed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+try:
+    from PySide6.QtTest import QTest  # noqa: F401 - with what it needs of the system
+    from PySide6.QtWidgets import QApplication
+except ImportError as missing:
+    pytest.skip(f"the desktop app needs PySide6-Essentials: {missing}", allow_module_level=True)
+
+import shiboken6
+
+from alora_cpp.bundled_model import BUNDLED
+from alora_desktop.app import close
+from alora_desktop.driver import Driver
+from alora_desktop.engine import Engine
+from alora_desktop.window import Phase, Window
+
+__all__ = ["App", "Phase", "memory", "n_threads"]
+
+
+class App(Driver):
+    """A window, its engine, and who drives them."""
+
+    def __init__(self) -> None:
+        self.application = QApplication.instance() or QApplication([])
+        self.engine = Engine(n_threads=1)
+        window = Window(self.engine)
+        self.engine.start()
+        window.show()
+        super().__init__(window)
+
+    def load(self, path: Path = BUNDLED) -> None:
+        """Loads a model to the end."""
+        self.window.open_model(path)
+        self.wait_for(lambda: self.window.phase is not Phase.LOADING, "loading has ended")
+
+    def ground(self, *paths: Path) -> None:
+        """Drops documents and waits until they are there."""
+        expected = len(self.window.documents.titles) + len(paths)
+        self.drop(paths)
+        self.wait_for(lambda: len(self.window.documents.titles) == expected, "the documents are there")
+
+    def banner(self) -> str:
+        """Waits until the banner says something, and gives it."""
+        self.wait_for(lambda: bool(self.window.banner.text), "the banner says something")
+        return self.window.banner.text
+
+    def chips(self) -> list[list[str]]:
+        """What the chips of each turn say."""
+        return [[chip.text() for chip in turn.chips] for turn in self.window.conversation.turns]
+
+    def close(self) -> None:
+        """Closes the window and waits for its engine."""
+        if shiboken6.isValid(self.window):
+            self.window.close()
+            close(self.window, self.engine)
+
+
+def n_threads() -> int:
+    """Threads of this process."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def memory() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
