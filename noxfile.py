@@ -193,7 +193,8 @@ def desktop(session: nox.Session) -> None:
     size = sum(file.stat().st_size for file in frozen.rglob("*") if not file.is_symlink())
     session.log(f"the frozen app has {size / 1e6:.0f} MB")
     program = frozen / ("alora-desktop.exe" if sys.platform == "win32" else "alora-desktop")
-    session.run(str(program), "--self-test", external=True)
+    for isolation in ("process", "none"):
+        session.run(str(program), "--self-test", "--isolation", isolation, external=True)
 
 
 @nox.session

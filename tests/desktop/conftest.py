@@ -18,16 +18,18 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 if TYPE_CHECKING:
     from desktop_app import App
 
+    from alora_cpp.loaded_model import Isolation
+
 
 @pytest.fixture
-def open_app() -> Iterator[Callable[[], App]]:
+def open_app() -> Iterator[Callable[..., App]]:
     """Opens apps without a model; what is left open is closed at the end."""
     from desktop_app import App
 
     opened: list[App] = []
 
-    def open_one() -> App:
-        opened.append(App())
+    def open_one(isolation: Isolation = "none") -> App:
+        opened.append(App(isolation=isolation))
         return opened[-1]
 
     yield open_one

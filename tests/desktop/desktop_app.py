@@ -16,6 +16,7 @@ except ImportError as missing:
 import shiboken6
 
 from alora_cpp.bundled_model import BUNDLED
+from alora_cpp.loaded_model import Isolation
 from alora_desktop.app import close
 from alora_desktop.driver import Driver
 from alora_desktop.engine import Engine
@@ -27,9 +28,9 @@ __all__ = ["App", "Phase", "memory", "n_threads"]
 class App(Driver):
     """A window, its engine, and who drives them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, isolation: Isolation = "none") -> None:
         self.application = QApplication.instance() or QApplication([])
-        self.engine = Engine(n_threads=1)
+        self.engine = Engine(isolation=isolation, n_threads=1)
         window = Window(self.engine)
         self.engine.start()
         window.show()
@@ -55,6 +56,11 @@ class App(Driver):
         """What the chips of each turn say."""
         return [[chip.text() for chip in turn.chips] for turn in self.window.conversation.turns]
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether window and engine are gone."""
+        return not shiboken6.isValid(self.window) and not shiboken6.isValid(self.engine)
+
     def close(self) -> None:
         """Closes the window and waits for its engine."""
         if shiboken6.isValid(self.window):
@@ -64,7 +70,7 @@ class App(Driver):
 
 def n_threads() -> int:
     """Threads of this process."""
-    return len(os.listdir("/proc/self/task"))
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def memory() -> int:

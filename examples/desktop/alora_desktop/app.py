@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     application = QApplication.instance() or QApplication(sys.argv[:1])
     application.setApplicationName("alora desktop")
-    engine = Engine(n_threads=arguments.threads)
+    engine = Engine(isolation=arguments.isolation, n_threads=arguments.threads)
     window = Window(engine)
     engine.start()
     try:
@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alora-desktop", description="Talk with a model about documents.")
     parser.add_argument(
         "--model", metavar="FILE", type=Path, default=BUNDLED, help="a GGUF file (default: the bundled model)"
+    )
+    parser.add_argument(
+        "--isolation",
+        choices=["process", "none"],
+        default="process",
+        help="where the model computes: in a process of its own (default), whose crash the app outlives, or in this one",
     )
     parser.add_argument("-t", "--threads", metavar="N", type=int, default=0, help="threads (default: physical cores)")
     parser.add_argument("--self-test", action="store_true", help="drive the app without a screen, print what it took")

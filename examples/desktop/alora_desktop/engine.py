@@ -14,6 +14,7 @@ from PySide6.QtCore import QObject, QThread, Signal
 
 from alora_cpp import AloraError, Cancelled
 from alora_cpp.io import split_sentences
+from alora_cpp.loaded_model import Isolation
 from alora_desktop.document_files import read_document
 from alora_desktop.events import Ended, Event, Grounded, Loaded, LoadEnded, Loading, Rejected
 from alora_desktop.session import Session
@@ -39,15 +40,17 @@ class Engine(QThread):
 
     happened = Signal(object)
 
-    def __init__(self, *, n_threads: int = 0, parent: QObject | None = None) -> None:
+    def __init__(self, *, isolation: Isolation = "none", n_threads: int = 0, parent: QObject | None = None) -> None:
         """Makes the thread; `start` starts it.
 
         Args:
+            isolation: Where models compute: `none` is on this thread, `process` in a process of their own.
             n_threads: Threads that compute; 0: one for each physical core.
             parent: The object that owns it.
         """
         super().__init__(parent)
         self.setObjectName("alora engine")
+        self._isolation = isolation
         self._n_threads = n_threads
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -135,7 +138,13 @@ class Engine(QThread):
             return not job.cancelled
 
         try:
-            session = Session(path, documents=self._documents, n_threads=self._n_threads, progress=told)
+            session = Session(
+                path,
+                documents=self._documents,
+                isolation=self._isolation,
+                n_threads=self._n_threads,
+                progress=told,
+            )
             if job.cancelled:
                 session.close()
                 raise Cancelled("loading was cancelled")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from alora_cpp import AdapterNotFoundError, AloraError, Cancelled, Chat, ContextFullError, Model, Verdict
+from alora_cpp.loaded_model import Isolation
 from alora_desktop.events import Ended, Event, Judged, Marked, Turn, Wrote
 from alora_desktop.spans import flagging_rule, unsupported_spans
 
@@ -29,6 +30,7 @@ class Session:
         path: Path,
         *,
         documents: Sequence[Mapping[str, str]] = (),
+        isolation: Isolation = "none",
         n_threads: int = 0,
         progress: Callable[[float], bool] | None = None,
     ) -> None:
@@ -37,6 +39,7 @@ class Session:
         Args:
             path: A GGUF file.
             documents: What the conversation is grounded in: mappings with `title` and `text`.
+            isolation: Where the model computes: `none` is here, `process` in a process of its own.
             n_threads: Threads that compute; 0: one for each physical core.
             progress: Told the fraction loaded now and then; returning False cancels.
 
@@ -44,7 +47,7 @@ class Session:
             AloraError: The model cannot be loaded, `progress` said so, or there is no memory for a conversation.
         """
         self._n_threads = n_threads
-        self.model = Model(path, progress=progress)
+        self.model = Model(path, isolation=isolation, progress=progress)
         try:
             self.asked = tuple(name for name in ABOUT_QUESTIONS + ABOUT_REPLIES if self._load(name))
             self._chat = self._open(documents)
