@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,14 @@ except ImportError as missing:
 import shiboken6
 
 from alora_cpp.bundled_model import BUNDLED
+from alora_cpp.generation import Generation
 from alora_cpp.loaded_model import Isolation
 from alora_desktop.app import close
 from alora_desktop.driver import Driver
 from alora_desktop.engine import Engine
 from alora_desktop.window import Phase, Window
 
-__all__ = ["App", "Phase", "memory", "n_threads"]
+__all__ = ["App", "Phase", "memory", "n_threads", "write_slowly"]
 
 
 class App(Driver):
@@ -66,6 +68,17 @@ class App(Driver):
         if shiboken6.isValid(self.window):
             self.window.close()
             close(self.window, self.engine)
+
+
+def write_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a reply take a twentieth of a second for each token."""
+    write = Generation.next
+
+    def slowly(self: Generation) -> object:
+        time.sleep(0.05)
+        return write(self)
+
+    monkeypatch.setattr(Generation, "next", slowly)
 
 
 def n_threads() -> int:

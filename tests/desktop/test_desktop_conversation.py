@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from desktop_app import App, Phase
+from desktop_app import App, Phase, write_slowly
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel
 
 from alora_cpp.bundled_model import BUNDLED
-from alora_cpp.generation import Generation
 from alora_desktop.self_test import QUESTION, run
 from alora_desktop.session import Session
 
@@ -95,13 +94,7 @@ def test_markup_in_what_is_said_is_text(app: App) -> None:
 
 def test_stop_while_writing_keeps_what_was_written(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     app.ask(QUESTION)
-    write = Generation.next
-
-    def slowly(self: Generation) -> object:
-        time.sleep(0.05)
-        return write(self)
-
-    monkeypatch.setattr(Generation, "next", slowly)
+    write_slowly(monkeypatch)
     turns = app.window.conversation.turns
     app.send("What is the capital of France?")
     app.wait_for(lambda: len(turns) == 4 and len(turns[3].text) > 3, "the reply has begun")

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--isolation",
         choices=["process", "none"],
         default="process",
-        help="where the model computes: in a process of its own (default), whose crash the app outlives, or in this one",
+        help="where the model computes: in a process of its own (default), so that the app outlives its crash",
     )
     parser.add_argument("-t", "--threads", metavar="N", type=int, default=0, help="threads (default: physical cores)")
     parser.add_argument("--self-test", action="store_true", help="drive the app without a screen, print what it took")
