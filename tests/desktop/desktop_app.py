@@ -58,6 +58,11 @@ class App(Driver):
         """What the chips of each turn say."""
         return [[chip.text() for chip in turn.chips] for turn in self.window.conversation.turns]
 
+    def said(self) -> list[str]:
+        """What the conversation holds, as the model reads it."""
+        assert self.engine._session is not None
+        return [message["content"] for message in self.engine._session._chat.messages]
+
     @property
     def is_closed(self) -> bool:
         """Whether window and engine are gone."""

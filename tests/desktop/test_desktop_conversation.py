@@ -122,7 +122,8 @@ def test_a_question_that_is_stopped_before_its_reply_is_the_users_again(app: App
     app.send("Who designed it?")
     app.press_escape()
     app.wait_until_ready()
-    assert len(app.window.conversation.turns) == 2
+    assert app.said() == [turn.text for turn in app.window.conversation.turns]
+    assert app.said()[0] == QUESTION
     assert app.window.composer.toPlainText() == "Who designed it?"
     assert not app.window.banner.text
 
@@ -138,6 +139,12 @@ def test_stop_is_about_this_reply_alone(app: App) -> None:
         _, reply = app.ask(QUESTION)
         assert reply.text
         assert "Stopped" not in app.chips()[-1]
+    # As where the last of it was computed already when it came.
+    assert app.engine._session is not None
+    app.engine._session.cancel()
+    _, reply = app.ask(QUESTION)
+    assert "Stopped" not in app.chips()[-1]
+    assert app.said() == [turn.text for turn in app.window.conversation.turns]
 
 
 def test_documents_that_do_not_fit_are_told(app: App, museum: Path) -> None:
@@ -146,6 +153,7 @@ def test_documents_that_do_not_fit_are_told(app: App, museum: Path) -> None:
     app.send(QUESTION)
     assert "Remove a document" in app.banner()
     app.wait_until_ready()
+    assert app.said() == []
     assert app.window.composer.toPlainText() == QUESTION
     app.click(app.window.documents.findChildren(type(app.window.send_button))[0])
     app.wait_for(lambda: app.window.documents.titles == (), "the document is gone")

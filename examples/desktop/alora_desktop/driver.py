@@ -98,10 +98,16 @@ class Driver:
         QTest.keyClick(self.window.composer, Qt.Key.Key_Return)
 
     def ask(self, text: str) -> tuple[Turn, Turn]:
-        """Asks, and waits for the reply and the verdicts; returns both turns."""
+        """Asks, and waits for the reply and the verdicts; returns both turns.
+
+        Raises:
+            ValueError: There is no reply.
+        """
+        turns = self.window.conversation.turns
+        n_before = len(turns)
         self.send(text)
         self.wait_until_ready()
-        question, reply = self.window.conversation.turns[-2:]
+        question, reply = turns[n_before:]
         return question, reply
 
     def click(self, button: QWidget) -> None:
