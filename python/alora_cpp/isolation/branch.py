@@ -36,12 +36,14 @@ class Branch(Resident):
     def activate(self, adapter: Adapter, scale: float = 1.0) -> None:
         """As in the core."""
         self.check_not_lost()
-        worker, number = adapter.here()
-        if worker is not self.place.worker:
+        mine = self.place.model
+        if not isinstance(adapter, Adapter) or adapter.model is not mine:
+            other = f"the model {adapter.model.path}" if isinstance(adapter, Adapter) else "a model in another process"
             raise AdapterMismatchError(
-                f"adapter '{adapter.name}' was loaded for the model {adapter.supervisor.path}, the branch belongs to "
-                f"{self.place.path}; load it for that one"
+                f"adapter '{adapter.name}' was loaded for {other}, the branch belongs to {mine.path}; load it for "
+                "that one"
             )
+        _, number = adapter.here()
         self._run("activate", Held(number), scale)
 
     def drop(self, begin: int, end: int) -> None:

@@ -6,7 +6,6 @@ After a crash a context is made again, empty, by whoever asks for something in i
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,8 +60,7 @@ class Context:
             place = self._place
             if place is None or place.worker is not worker:
                 number = worker.run("Context.create", Held(model), options=self._options, keep=True)
-                weakref.finalize(self, worker.dropper, number).atexit = False
-                place = self._place = Place(worker, number, self._model.path)
+                place = self._place = Place(worker, number, self._model)
                 if self._is_cancelled:
                     self._is_cancelled = False
                     place.run("cancel")

@@ -9,10 +9,11 @@ import subprocess
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO
 
-from alora_cpp.errors import AloraError, BackendError, ClosedError, WorkerCrashed
+from alora_cpp.errors import AloraError, ClosedError, WorkerCrashed
 from alora_cpp.isolation.wire import GREETING, Frame, FrameReader, pack, write_frame
 
 Waiting = queue.SimpleQueue["Frame | None"]
@@ -69,9 +70,9 @@ class Link:
             raise
         self._flush()
 
-    def drop(self, number: int) -> None:
-        """Lets the worker forget an object. For finalizers: at any moment, on any thread, waiting for nobody."""
-        self._dropped.append(number)
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Lets the worker forget objects. For finalizers: at any moment, on any thread, waiting for nobody."""
+        self._dropped.extend(numbers)
         self._flush()
 
     def _flush(self) -> None:
@@ -111,10 +112,10 @@ class Link:
             self.process.kill()
 
     def forget(self) -> None:
-        """For a copy of this process that `os.fork` made: the worker is not its, and must not live as long as it."""
-        self.ending = BackendError(
-            f"the model {self._path} was loaded with isolation='process' before os.fork(), its worker serves the "
-            "process that loaded it; load it after forking, or start processes with the method 'spawn'"
+        """For a copy of this process that `os.fork` made: it gets a worker of its own, and lets go of this one."""
+        self.ending = ClosedError(
+            "this process is a copy that os.fork() made, and what lives in a worker process serves the one that it is "
+            "a copy of; begin branches anew"
         )
         self._sending = threading.Lock()
         for stream in (self._requests, self.process.stdout):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -118,7 +117,7 @@ class Adapter:
             arguments: That one's arguments after the model.
             options: And keyword arguments.
         """
-        self.supervisor = model.supervisor
+        self.model = model
         self._how = (name, arguments, options)
         self._lock = threading.Lock()
         self._home: tuple[Worker, int] | None = None
@@ -162,12 +161,12 @@ class Adapter:
             AdapterError: Its file cannot be loaded any more.
             WorkerCrashed: The worker crashed at that.
         """
-        worker, model = self.supervisor.worker()
+        worker, model = self.model.supervisor.worker()
         with self._lock:
             if self._home is None or self._home[0] is not worker:
                 name, arguments, options = self._how
                 number = worker.run(name, Held(model), *arguments, options=options, keep=True)
-                weakref.finalize(self, worker.dropper, number).atexit = False
+                worker.drop_with(self, number)
                 self._home = (worker, number)
             return self._home
 

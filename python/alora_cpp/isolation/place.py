@@ -6,26 +6,30 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
+from alora_cpp.isolation.model import Model
 from alora_cpp.isolation.process import Leavings, Worker
 
 
-@dataclass
+@dataclass(eq=False)
 class Place:
     """A context in one worker.
 
     Attributes:
         worker: The worker.
         number: The context's number there.
-        path: The model's file.
+        model: Its model.
         leavings: What nobody needs any more of what lives there.
         is_closed: Whether it was closed.
     """
 
     worker: Worker
     number: int
-    path: str
+    model: Model
     leavings: Leavings = field(default_factory=Leavings)
     is_closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.worker.drop_with(self, self.number, self.leavings)
 
     def run(self, name: str, *arguments: Any, target: int | None = None) -> Any:
         """Runs a method of the context, or of what lives there."""

@@ -98,10 +98,15 @@ class Worker:
         if not self.is_alive:
             raise self._link.error()
 
-    @property
-    def dropper(self) -> Callable[[int], None]:
-        """`drop`, for finalizers: does not keep the worker itself."""
-        return self._link.drop
+    def drop_with(self, owner: object, number: int, leavings: Leavings | None = None) -> None:
+        """Lets it forget an object when its owner here is gone.
+
+        Args:
+            owner: Who needs it.
+            number: The object.
+            leavings: What else nobody needs then.
+        """
+        weakref.finalize(owner, _drop_all, self._link, number, leavings).atexit = False
 
     def close(self) -> None:
         """Ends it, whatever it does."""
@@ -168,8 +173,8 @@ class Worker:
         return held
 
     def drop(self, number: int) -> None:
-        """Lets it forget an object. Safe in finalizers."""
-        self._link.drop(number)
+        """Lets it forget an object."""
+        self._link.drop([number])
 
     def _ask(
         self,
@@ -226,6 +231,7 @@ class Worker:
             f"the worker process sent what cannot be read ({what}): its memory may be damaged; it was ended. The next "
             "call starts another worker; branches that were in this one are lost, begin them anew"
         )
+        self._link.process.kill()
         self.close()
         return self._link.error()
 
@@ -250,6 +256,12 @@ class Worker:
             _next(waiting)
             # It may have ended before it noticed: the next one must not be cancelled in its place.
             self.run("resume", target=context)
+
+
+def _drop_all(link: Link, number: int, leavings: Leavings | None) -> None:
+    # Not the worker, but only its link: a finalizer keeps what it knows.
+    _, dropped = leavings.take() if leavings else ([], [])
+    link.drop([*dropped, number])
 
 
 def _next(waiting: Waiting) -> Frame | None:
