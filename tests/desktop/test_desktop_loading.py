@@ -64,12 +64,23 @@ def test_a_load_can_be_cancelled(open_app: Callable[[], App], times: int) -> Non
         app.click(app.window.header.cancel_button)
         app.wait_for(lambda: app.window.phase is Phase.NO_MODEL, "the load is cancelled")
         assert not app.window.banner.text
+        assert not app.window.header.progress.isVisible()
     app.load()
     app.window.open_model(BUNDLED)
     app.press_escape()
     app.wait_until_ready()
     _, reply = app.ask(QUESTION)
     assert reply.text
+
+
+def test_what_becomes_of_a_cancelled_load_is_no_news(app: App, tmp_path: Path) -> None:
+    """Neither that it failed nor that it would have come to an end, whatever the user does by then."""
+    for path in (*broken_files(tmp_path), BUNDLED):
+        app.window.open_model(path)
+        app.press_escape()
+        app.ask(QUESTION)
+        assert not app.window.banner.text
+    assert len(app.window.conversation.turns) == 14
 
 
 def test_a_load_can_be_cancelled_in_the_middle(open_app: Callable[[], App], monkeypatch: pytest.MonkeyPatch) -> None:

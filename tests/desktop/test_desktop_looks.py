@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from desktop_app import App
 from PySide6.QtGui import QColor, QPalette
-from PySide6.QtWidgets import QApplication, QPushButton
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton
 
 from alora_cpp import Verdict
 from alora_desktop.chip import told
@@ -92,6 +92,19 @@ SPAN = {"response_begin": 3, "response_end": 9, "faithfulness_likelihood": 0.2}
 )
 def test_spans_of_a_written_answer(result: Any, spans: list[tuple[int, int]]) -> None:
     assert list(unsupported_spans(result)) == spans
+
+
+@pytest.mark.parametrize("width", [420, 700, 1200])
+def test_nothing_of_what_was_said_is_cut_off(app: App, width: int) -> None:
+    app.window.resize(width, 600)
+    turns = [app.window.conversation.add(kind, "How can I help someone? " * 12) for kind in ("question", "reply")]
+    for turn in turns:
+        said = turn.findChild(QLabel, "said")
+        assert said is not None
+        app.wait_for(lambda said=said: said.height() >= said.heightForWidth(said.width()) > 0, "it has its height")
+        assert said.heightForWidth(said.width()) > 2 * said.fontMetrics().height()
+    app.window.composer.setPlainText("one\ntwo\nthree")
+    app.wait_for(lambda: app.window.composer.verticalScrollBar().maximum() == 0, "three lines have their place")
 
 
 def test_everything_has_a_name_for_those_who_do_not_see(app: App) -> None:

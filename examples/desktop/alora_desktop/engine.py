@@ -12,20 +12,27 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, QThread, Signal
 
-from alora_cpp import AloraError, Cancelled
+from alora_cpp import AloraError
 from alora_cpp.io import split_sentences
 from alora_cpp.loaded_model import Isolation
 from alora_desktop.document_files import read_document
-from alora_desktop.events import Ended, Event, Grounded, Loaded, LoadEnded, Loading, Rejected
+from alora_desktop.events import Ended, Event, Grounded, Loaded, LoadFailed, Loading, Rejected
 from alora_desktop.session import Session
 
 
 @dataclass(eq=False)
 class Job:
-    """A piece of work, and whether the user wants it no more."""
+    """A piece of work.
+
+    Attributes:
+        work: What to do.
+        cancelled: Whether the user wants it no more.
+        is_settled: Whether it is too late for that.
+    """
 
     work: Callable[[Job], None]
     cancelled: bool = False
+    is_settled: bool = False
 
 
 class Engine(QThread):
@@ -62,7 +69,7 @@ class Engine(QThread):
         self._documents: list[dict[str, str]] = []
 
     def load(self, path: Path) -> None:
-        """Loads a model, in place of the one there is; ends with `Loaded` or `LoadEnded`."""
+        """Loads a model, in place of the one there is; ends with `Loaded` or `LoadFailed`, or silently if cancelled."""
         self._submit(lambda job: self._load(job, path), cancellable=True)
 
     def ask(self, text: str) -> None:
@@ -81,14 +88,20 @@ class Engine(QThread):
         """Begins another conversation with the same model and documents."""
         self._submit(lambda _: self._begin_anew())
 
-    def cancel(self) -> None:
-        """Ends the loading or asking that was begun last, if it has not ended yet."""
+    def cancel(self) -> bool:
+        """Ends the loading or asking that was begun last.
+
+        Returns:
+            Whether it was not too late for that: a load that was cancelled is not heard of again.
+        """
         with self._lock:
             job = self._cancellable
-            if job is not None:
-                job.cancelled = True
-                if job is self._running and self._session is not None:
-                    self._session.cancel()
+            if job is None or job.is_settled:
+                return False
+            job.cancelled = True
+            if job is self._running and self._session is not None:
+                self._session.cancel()
+            return True
 
     def stop(self) -> None:
         """Ends the thread, with whatever it does, and frees everything; `wait` waits for that."""
@@ -127,6 +140,7 @@ class Engine(QThread):
             self._tell(Rejected((_unexpected(error),)))
         finally:
             with self._lock:
+                job.is_settled = True
                 self._running = None
 
     def _tell(self, event: Event) -> None:
@@ -137,6 +151,7 @@ class Engine(QThread):
             self._tell(Loading(fraction))
             return not job.cancelled
 
+        session, problem = None, ""
         try:
             session = Session(
                 path,
@@ -145,15 +160,17 @@ class Engine(QThread):
                 n_threads=self._n_threads,
                 progress=told,
             )
-            if job.cancelled:
-                session.close()
-                raise Cancelled("loading was cancelled")
-        except Cancelled:
-            self._tell(LoadEnded(None))
         except (AloraError, OSError) as error:
-            self._tell(LoadEnded(str(error)))
+            problem = str(error)
         except Exception as error:
-            self._tell(LoadEnded(_unexpected(error)))
+            problem = _unexpected(error)
+        with self._lock:
+            job.is_settled = True
+        if job.cancelled:
+            if session is not None:
+                session.close()
+        elif session is None:
+            self._tell(LoadFailed(problem))
         else:
             self._replace_session(session)
             model = session.model

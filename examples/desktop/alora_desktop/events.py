@@ -34,14 +34,10 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class LoadEnded:
-    """A model was not loaded; the one before it, if there was one, is still there.
+class LoadFailed:
+    """A model was not loaded, for this reason; the one before it, if there was one, is still there."""
 
-    Attributes:
-        problem: What was wrong; None where the load was cancelled.
-    """
-
-    problem: str | None
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -96,4 +92,4 @@ class Ended:
     problem: str | None = None
 
 
-Event = Loading | Loaded | LoadEnded | Grounded | Rejected | Judged | Wrote | Marked | Ended
+Event = Loading | Loaded | LoadFailed | Grounded | Rejected | Judged | Wrote | Marked | Ended

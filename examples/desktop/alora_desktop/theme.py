@@ -82,6 +82,7 @@ def style_sheet(palette: QPalette) -> str:
         #primary:disabled {{ background: {line}; color: {quiet}; border-color: {line}; }}
         #plain {{ border: 1px solid {line}; border-radius: 9px; padding: 6px 12px; background: transparent; }}
         #plain:hover {{ background: {ground}; }}
+        #plain:disabled {{ color: {quiet}; }}
         #plain:focus {{ border-color: {accent}; }}
     """
 

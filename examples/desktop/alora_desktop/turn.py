@@ -52,14 +52,17 @@ class Turn(QWidget):
         padding = _PADDING if kind == "question" else 0
         inside.setContentsMargins(padding, padding * 2 // 3, padding, padding * 2 // 3)
         inside.addWidget(self._label)
-        side = Qt.AlignmentFlag.AlignRight if kind == "question" else Qt.AlignmentFlag(0)
+        across = QHBoxLayout()
+        if kind == "question":
+            across.addStretch(1)
+        across.addWidget(self._bubble)
         self._row = QHBoxLayout()
         self._row.setSpacing(6)
         self._row.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        layout.addWidget(self._bubble, 0, side)
+        layout.addLayout(across)
         layout.addLayout(self._row)
         self.render_text()
 

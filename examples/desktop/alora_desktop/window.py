@@ -160,10 +160,8 @@ class Window(QWidget):
     @Slot()
     def cancel(self) -> None:
         """Ends what is being loaded or replied."""
-        if self.phase in (Phase.LOADING, Phase.REPLYING):
-            if self.phase is Phase.REPLYING:
-                self._enter(Phase.STOPPING)
-            self._engine.cancel()
+        if self.phase in (Phase.LOADING, Phase.REPLYING) and self._engine.cancel():
+            self._enter(Phase.STOPPING if self.phase is Phase.REPLYING else self._rest())
 
     @Slot()
     def _send_or_cancel(self) -> None:
@@ -177,17 +175,17 @@ class Window(QWidget):
         """Shows what the engine tells."""
         match event:
             case events.Loading(fraction):
-                self.header.show_loading(fraction)
+                if self.phase is Phase.LOADING:
+                    self.header.show_loading(fraction)
             case events.Loaded(name, description, asked):
                 self._has_model = True
                 judges = ", ".join(asked) if asked else "no intrinsics found for it"
                 self.header.show_model(name, f"{description} · {judges}")
                 self.conversation.clear()
                 self._enter(Phase.READY)
-            case events.LoadEnded(problem):
-                if problem is not None:
-                    self.banner.say(f"The model was not loaded. {problem}")
-                self._enter(Phase.READY if self._has_model else Phase.NO_MODEL)
+            case events.LoadFailed(problem):
+                self.banner.say(f"The model was not loaded. {problem}")
+                self._enter(self._rest())
             case events.Grounded(titles):
                 self.documents.show_titles(titles)
             case events.Rejected(problems):
@@ -226,6 +224,10 @@ class Window(QWidget):
             if not event.cancelled and event.problem is None:
                 self.banner.say("The model had nothing to say to that.")
         self._enter(Phase.READY)
+
+    def _rest(self) -> Phase:
+        """The phase in which nothing is waited for."""
+        return Phase.READY if self._has_model else Phase.NO_MODEL
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
