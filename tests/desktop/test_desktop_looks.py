@@ -97,12 +97,13 @@ def test_spans_of_a_written_answer(result: Any, spans: list[tuple[int, int]]) ->
 @pytest.mark.parametrize("width", [420, 700, 1200])
 def test_nothing_of_what_was_said_is_cut_off(app: App, width: int) -> None:
     app.window.resize(width, 600)
-    turns = [app.window.conversation.add(kind, "How can I help someone? " * 12) for kind in ("question", "reply")]
+    add = app.window.conversation.add
+    turns = [add(kind, "How can I help? " * n) for n in range(8, 20) for kind in ("question", "reply")]
+    app.work_for(0.2)
     for turn in turns:
         said = turn.findChild(QLabel, "said")
         assert said is not None
-        app.wait_for(lambda said=said: said.height() >= said.heightForWidth(said.width()) > 0, "it has its height")
-        assert said.heightForWidth(said.width()) > 2 * said.fontMetrics().height()
+        assert said.height() >= said.heightForWidth(said.width()) > 0
     app.window.composer.setPlainText("one\ntwo\nthree")
     app.wait_for(lambda: app.window.composer.verticalScrollBar().maximum() == 0, "three lines have their place")
 

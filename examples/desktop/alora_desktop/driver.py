@@ -80,6 +80,11 @@ class Driver:
         """Lets the window work until a question can be asked; returns the seconds that it took."""
         return self.wait_for(lambda: self.window.phase is Phase.READY, "the window is ready")
 
+    def work_for(self, seconds: float) -> None:
+        """Lets the window work for some time."""
+        began = time.perf_counter()
+        self.wait_for(lambda: time.perf_counter() - began > seconds, "time passes")
+
     def drop(self, paths: Sequence[Path]) -> None:
         """Drags files onto the window and drops them."""
         data = QMimeData()

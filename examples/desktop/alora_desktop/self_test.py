@@ -111,7 +111,7 @@ def _cancel(driver: Driver, folder: Path) -> Iterator[str]:
     driver.drop([long])
     driver.wait_for(lambda: len(window.documents.titles) == 2, "the second document is there")
     driver.send(QUESTION)
-    _let_work(driver, 0.03)
+    driver.work_for(0.03)
     _expect(window.phase is Phase.REPLYING, "a reply that takes longer")
     began = time.perf_counter()
     driver.press_escape()
@@ -125,7 +125,7 @@ def _cancel(driver: Driver, folder: Path) -> Iterator[str]:
 def _close(driver: Driver, engine: Engine) -> Iterator[str]:
     """While it replies."""
     driver.send(QUESTION)
-    _let_work(driver, 0.03)
+    driver.work_for(0.03)
     _expect(driver.window.phase is Phase.REPLYING, "a reply to close the window in")
     longest = driver.heartbeat.longest
     _expect(longest < _MOST_SECONDS, f"a window that never freezes, not one that did for {longest:.1f} s")
@@ -138,13 +138,8 @@ def _close(driver: Driver, engine: Engine) -> Iterator[str]:
     _expect(not [name for name in others if not name.startswith("Dummy")], f"no thread left, not {others}")
 
 
-def _let_work(driver: Driver, seconds: float) -> None:
-    began = time.perf_counter()
-    driver.wait_for(lambda: time.perf_counter() - began > seconds, "some time has passed")
-
-
 def _picture(driver: Driver, path: Path) -> None:
-    _let_work(driver, 0.2)
+    driver.work_for(0.2)
     _expect(driver.window.grab().save(str(path)), f"a picture in {path}")
     driver.heartbeat.skip()
 
