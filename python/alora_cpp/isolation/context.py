@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from alora_cpp.errors import ArgumentError, ClosedError
+from alora_cpp.errors import ArgumentError, ClosedError, WorkerCrashed
 from alora_cpp.isolation.branch import Branch
 from alora_cpp.isolation.model import Model
 from alora_cpp.isolation.place import Place
@@ -106,7 +107,8 @@ class Context:
         place = self._place
         if place is not None:
             place.is_closed = True
-            if place.worker.is_alive:
+            # Where the worker crashed, or was closed, nothing is left to be closed.
+            with suppress(WorkerCrashed, ClosedError):
                 place.run("close")
 
     @property
