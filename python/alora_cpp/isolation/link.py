@@ -147,11 +147,12 @@ class Link:
         """How the worker ended, for people."""
         how = f"ended with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
         doing = " and ".join(sorted({name for name, _ in self.pending.values()}))
+        why = " (as the system does where memory runs out)" if how.endswith("SIGKILL") else ""
         self._said.seek(0, os.SEEK_END)
         self._said.seek(max(0, self._said.tell() - _N_LAST))
         said = self._said.read().decode("utf-8", errors="replace").strip()
         return (
-            f"the worker process that computed with {self._path} {how}{f' during {doing}' if doing else ''}; "
+            f"the worker process that computed with {self._path} {how}{f' during {doing}' if doing else ''}{why}; "
             f"{f'it said last: {said}' if said else 'it said nothing'}\n"
             "The next call starts another worker; branches that were in this one are lost, begin them anew"
         )
@@ -162,7 +163,7 @@ def _signal_name(number: int) -> str:
         name = signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-    return f"{name}, which the system sends where memory runs out" if name == "SIGKILL" else name
+    return name
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
