@@ -174,7 +174,8 @@ def test_errors_are_the_same(model: Model, isolated: Model, tmp_path: Path, adap
         ):
             with pytest.raises(kind) as error:
                 work()
-            raised.append((type(error.value), str(error.value)))
+            # Those of wrong types name the object's address.
+            raised.append((type(error.value), str(error.value) if kind is not TypeError else ""))
         told.append(raised)
         for context in contexts:
             context.close()
