@@ -64,7 +64,7 @@ def test_no_thread_and_no_model_is_left(
 
 @on_linux
 def test_memory_is_given_back(open_app: Callable[[], App], museum: Path) -> None:
-    """What the second and later apps take is what the first one gave back."""
+    """What later apps take is what the first ones gave back; one that is kept has more than twenty megabytes."""
     used = []
     for _ in range(6):
         app = open_app()
@@ -76,7 +76,8 @@ def test_memory_is_given_back(open_app: Callable[[], App], museum: Path) -> None
         gc.collect()
         used.append(memory())
     print(f"after each: {[round(one / 1e6) for one in used]} MB")
-    assert used[-1] - used[1] < 30e6
+    # The allocator takes and gives in large pieces: the least of three is less by chance.
+    assert min(used[3:]) - min(used[:3]) < 30e6
 
 
 def test_closing_twice_is_closing(app: App) -> None:
