@@ -100,10 +100,10 @@ def test_nothing_of_what_was_said_is_cut_off(app: App, width: int) -> None:
     add = app.window.conversation.add
     turns = [add(kind, "How can I help? " * n) for n in range(8, 20) for kind in ("question", "reply")]
     app.work_for(0.2)
-    for turn in turns:
-        said = turn.findChild(QLabel, "said")
-        assert said is not None
-        assert said.height() >= said.heightForWidth(said.width()) > 0
+    said = [turn.findChild(QLabel, "said") for turn in turns]
+    app.wait_for(
+        lambda: all(one.height() >= one.heightForWidth(one.width()) > 0 for one in said), "all fits", seconds=10
+    )
     app.window.composer.setPlainText("one\ntwo\nthree")
     app.wait_for(lambda: app.window.composer.verticalScrollBar().maximum() == 0, "three lines have their place")
 
