@@ -131,6 +131,23 @@ class Guarding(Protocol):
         ...
 
 
+@runtime_checkable
+class Batching(Protocol):
+    """A contender that takes rows of its own choice in one batch."""
+
+    def compute(self, rows: int, adapters: Sequence[int]) -> Step:
+        """Reads so many tokens behind the conversation in one batch; the conversation is afterwards as before.
+
+        Args:
+            rows: How many.
+            adapters: Who governs them, in turn and each row on a branch of its own; the base where there are none.
+
+        Raises:
+            CannotDoError: It cannot do that, and why.
+        """
+        ...
+
+
 def guard_by_turns(contender: Contender, adapters: Sequence[int], count: int, every: int) -> Step:
     """What `Guarding.guard` does, for a contender that writes and asks in turns."""
     start = time.perf_counter()

@@ -65,6 +65,10 @@ class Remote:
         """See `Guarding`; one that cannot ask while it writes does both in turns."""
         return self._step("guard", adapters=list(adapters), count=count, every=every)
 
+    def compute(self, rows: int, adapters: Sequence[int]) -> Step:
+        """See `Batching`."""
+        return self._step("compute", rows=rows, adapters=list(adapters))
+
     def memory(self) -> dict[str, int]:
         """See `worker.memory`."""
         found: dict[str, int] = self._call("memory")

@@ -93,6 +93,22 @@ _RATIOS = (
         {_ANY: 1.8},
     ),
     _RatioGoal(
+        "eight rows in a pass, ours over llama.cpp",
+        "rows",
+        (OURS, seconds("rows")),
+        ("llama-cpp-python", seconds("rows")),
+        {4096: 0.7},
+        at_least=False,
+    ),
+    _RatioGoal(
+        "eight rows, each under an adapter over none of them",
+        "adapted-rows",
+        (OURS, seconds("adapted")),
+        (OURS, seconds("rows")),
+        {_ANY: 1.05},
+        at_least=False,
+    ),
+    _RatioGoal(
         "reply under three guards over the same without",
         "guarded",
         (OURS, seconds("guarded")),

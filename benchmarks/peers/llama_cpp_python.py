@@ -21,7 +21,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from benchmarks.peers.contender import Files, Loaded, Setting, Step
+from benchmarks.peers.contender import CannotDoError, Files, Loaded, Setting, Step
 
 _BASE, _ADAPTED = range(2)
 # llama.cpp gives each sequence a multiple of it.
@@ -73,9 +73,9 @@ class _Engine:
         if llama_cpp.llama_set_adapters_lora(self._context, pointers, len(given), scales):
             raise RuntimeError("llama-cpp-python cannot use the adapter")
 
-    def forget(self, sequence: int) -> None:
-        """Empties a sequence."""
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+    def forget(self, sequence: int, begin: int = 0) -> None:
+        """Drops what a sequence has from a position on."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, begin, -1)
 
     def read(self, sequence: int, tokens: Sequence[int], position: int) -> int:
         """Reads tokens at the end of a sequence, which is at `position`, and gives the likeliest next one."""
@@ -156,6 +156,15 @@ class LlamaCppPython:
         self._engine.use(None)
         seconds = time.perf_counter() - start
         return Step(seconds, first or seconds, len(adapters) * (len(text) + count - 1), 0, tokens)
+
+    def compute(self, rows: int, adapters: Sequence[int]) -> Step:
+        """See `Batching`; the rows are tokens of one text, which is cheaper than branches of it."""
+        if adapters:
+            raise CannotDoError("llama.cpp has one adapter at a time for all rows of a batch")
+        start = time.perf_counter()
+        self._engine.read(_BASE, self._conversation[:rows], self._n_read)
+        self._engine.forget(_BASE, self._n_read)
+        return Step(time.perf_counter() - start, 0.0, rows, rows * self._n_read, [])
 
     def close(self) -> None:
         """See `Contender`."""

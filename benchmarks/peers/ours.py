@@ -133,6 +133,20 @@ class Fused(Ours):
     def _answers(self, adapters: Sequence[Adapter], count: int, measured: _Measured) -> list[list[int]]:
         return self._written([self._fork(adapter) for adapter in adapters], count, measured)
 
+    def compute(self, rows: int, adapters: Sequence[int]) -> Step:
+        """See `Batching`."""
+        measured, reused = _Measured(self._context), rows * self._n_read
+        branches = [self._trunk.fork() for _ in range(rows)]
+        for number, branch in enumerate(branches):
+            if adapters:
+                branch.activate(self._adapters[adapters[number % len(adapters)]])
+            branch.append(self._trunk.tokens[-1:])
+        self._context.decode()
+        for branch in branches:
+            _best_token(branch)
+            branch.close()
+        return measured.step([], reused)
+
     def guard(self, adapters: Sequence[int], count: int, every: int) -> Step:
         """See `Guarding`."""
         measured, reused = _Measured(self._context), self._n_read

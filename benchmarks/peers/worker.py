@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from benchmarks.peers.contender import (
     CONTENDERS,
+    Batching,
     CannotDoError,
     Contender,
     Files,
@@ -61,6 +62,11 @@ def _calls(contender: Contender) -> dict[str, Callable[..., Any]]:
             return contender.guard(adapters, count, every)
         return guard_by_turns(contender, adapters, count, every)
 
+    def compute(rows: int, adapters: Sequence[int]) -> Step:
+        if isinstance(contender, Batching):
+            return contender.compute(rows, adapters)
+        raise CannotDoError("what goes into a batch is not for its users to say")
+
     def as_step(call: Callable[..., Step]) -> Callable[..., dict[str, Any]]:
         return lambda **arguments: asdict(call(**arguments))
 
@@ -71,6 +77,7 @@ def _calls(contender: Contender) -> dict[str, Callable[..., Any]]:
         "write": as_step(contender.write),
         "ask": as_step(contender.ask),
         "guard": as_step(guard),
+        "compute": as_step(compute),
         "memory": memory,
     }
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmarks.peers.contender import Contender, Guarding, Step
+from benchmarks.peers.contender import Batching, Contender, Guarding, Step
 
 BASE_TOKENS = 64
 ADAPTER_TOKENS = 16
@@ -21,12 +21,13 @@ TURN_TOKENS = 40
 # What the user says before the base goes on after checks, and what is written then.
 RETURN_TOKENS = 16
 GUARD_EVERY = 16
+ROWS = 8
 
 Steps = dict[str, Step]
 
 
-class Party(Contender, Guarding, Protocol):
-    """A contender as the driver sees it: all of them can be told to guard."""
+class Party(Contender, Guarding, Batching, Protocol):
+    """A contender as the driver sees it: all of them can be told everything."""
 
 
 class Text:
@@ -122,6 +123,20 @@ def conversation(party: Party, text: Text, prompt: int) -> Steps:
     return steps
 
 
+def rows(party: Party, text: Text, prompt: int) -> Steps:
+    """A pass of few rows behind a long text."""
+    return {"prompt": party.begin(text.tokens(prompt)), "rows": party.compute(ROWS, [])}
+
+
+def adapted_rows(party: Party, text: Text, prompt: int) -> Steps:
+    """The same rows twice, the second time each under an adapter of its own."""
+    return {
+        "prompt": party.begin(text.tokens(prompt)),
+        "rows": party.compute(ROWS, []),
+        "adapted": party.compute(ROWS, range(ROWS)),
+    }
+
+
 def guarded(party: Party, text: Text, prompt: int) -> Steps:
     """A reply without guards, and one with three of them."""
     tokens = text.tokens(prompt)
@@ -141,6 +156,8 @@ WORKS = {
     "eight": Work(
         "eight one-token verdicts at once", eight, 8, 0, contenders=("ours", "ours-one-by-one", "llama-server")
     ),
+    "rows": Work("a pass of eight rows", rows, 0, ROWS, contenders=("ours", "llama-cpp-python")),
+    "adapted-rows": Work("eight rows, then each under an adapter", adapted_rows, 8, ROWS, contenders=("ours",)),
     "return": Work("three verdicts, then a new turn of the base", back_to_base, 3, 2 * RETURN_TOKENS),
     "conversation": Work(
         "four turns, three verdicts after each", conversation, 3, TURNS * (TURN_TOKENS + BASE_TOKENS), largest=1024

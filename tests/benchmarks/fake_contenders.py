@@ -54,6 +54,14 @@ class Guarded(Fake):
         return self._step(count, list(range(count)))
 
 
+class Batching(Guarded):
+    """Takes rows of its own choice in one batch, too."""
+
+    def compute(self, rows: int, adapters: Sequence[int]) -> Step:
+        self.calls.append(("compute", rows, tuple(adapters)))
+        return self._step(rows)
+
+
 class Noisy(Fake):
     """Prints wherever it can, as libraries do."""
 

@@ -154,6 +154,20 @@ def test_tokens_that_end_a_text_do_not(ours: Ours, files: Files) -> None:
     oracle.check()
 
 
+def test_rows_of_a_batch_leave_the_conversation_as_it_is(files: Files) -> None:
+    fused = Fused()
+    fused.load(files, SETTING)
+    oracle = Oracle(files)
+    text = drawn(1, 30)
+    fused.begin(text)
+    step = fused.compute(3, [])
+    assert (step.evaluated, step.reused, step.tokens) == (3, 3 * 30, [])
+    assert fused.compute(3, [0, 2]).evaluated == 3
+    oracle.look(text, fused.write(10).tokens)
+    oracle.check()
+    fused.close()
+
+
 def test_guards_read_with_the_reply_leave_it_as_it_is(files: Files) -> None:
     fused, alone = Fused(), OneByOne()
     assert isinstance(fused, Guarding)

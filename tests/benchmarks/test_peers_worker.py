@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_contenders import Fake, Guarded
+from fake_contenders import Batching, Fake, Guarded
 
 from benchmarks.peers.contender import CannotDoError, Contender, Files, Loaded, Setting, Step, guard_by_turns
 from benchmarks.peers.driver import WorkerFailedError, started
@@ -73,6 +73,16 @@ def test_who_can_ask_while_writing_is_told_to() -> None:
     assert unable.calls == [("write", 4), ask, ("write", 4), ask, ("write", 2), ask, ("close",)]
     assert found["result"]["evaluated"] == 10 + 3 * 8
     assert found["result"]["reused"] == 60
+
+
+def test_who_can_choose_the_rows_of_a_batch_is_told_to() -> None:
+    compute = {"call": "compute", "arguments": {"rows": 8, "adapters": [0, 1]}}
+    able = Batching()
+    (found,) = answers(able, compute)
+    assert able.calls == [("compute", 8, (0, 1)), ("close",)]
+    assert found["result"]["evaluated"] == 8
+    (refused,) = answers(Fake(), compute)
+    assert "not for its users to say" in refused["cannot"]
 
 
 def test_guards_in_turns_keep_the_reply_and_leave_the_verdicts_out() -> None:
