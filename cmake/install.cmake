@@ -56,6 +56,7 @@ write_basic_package_version_file("${made}/alora_cppConfigVersion.cmake"
   VERSION "${ALORA_VERSION}" COMPATIBILITY SameMinorVersion)
 # From where the file lies to the prefix, so that an installed folder can be moved.
 file(RELATIVE_PATH to_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
+string(REGEX REPLACE "/$" "" to_prefix "${to_prefix}")
 configure_file(cmake/alora_cpp.pc.in "${made}/alora_cpp.pc" @ONLY)
 
 # Beside the library or program that is installed: `pip install` takes the component `python` alone.
