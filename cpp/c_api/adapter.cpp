@@ -105,7 +105,10 @@ alora_status alora_adapter_get_info(const alora_adapter * adapter, alora_adapter
 
 alora_status alora_adapter_metadata(const alora_adapter * adapter, const char * key, const char ** value,
                                     alora_error ** error) {
-    return call(error, [&] { cleared(value, "value") = value_of(of(adapter).metadata(), &given(key, "key")); });
+    return call(error, [&] {
+        cleared(value, "value");
+        *value = value_of(of(adapter).metadata(), &given(key, "key"));
+    });
 }
 
 alora_status alora_adapter_metadata_at(const alora_adapter * adapter, size_t index, const char ** key,
@@ -116,6 +119,7 @@ alora_status alora_adapter_metadata_at(const alora_adapter * adapter, size_t ind
 alora_status alora_adapter_find_invocation(const alora_adapter * adapter, const alora_token * tokens, size_t n_tokens,
                                            int32_t * position, alora_error ** error) {
     return call(error, [&] {
-        cleared(position, "position") = of(adapter).find_invocation(tokens_of(tokens, n_tokens));
+        cleared(position, "position");
+        *position = of(adapter).find_invocation(tokens_of(tokens, n_tokens));
     });
 }

@@ -88,7 +88,10 @@ alora_status alora_model_get_info(const alora_model * model, alora_model_info * 
 
 alora_status alora_model_metadata(const alora_model * model, const char * key, const char ** value,
                                   alora_error ** error) {
-    return call(error, [&] { cleared(value, "value") = value_of(of(model).metadata(), &given(key, "key")); });
+    return call(error, [&] {
+        cleared(value, "value");
+        *value = value_of(of(model).metadata(), &given(key, "key"));
+    });
 }
 
 alora_status alora_model_metadata_at(const alora_model * model, size_t index, const char ** key, const char ** value,
