@@ -59,9 +59,8 @@ alora_status alora_adapter_load(const alora_model * model, const char * path, co
 
 alora_status alora_adapter_check(const alora_model * model, const char * path, const alora_adapter_options * options,
                                  alora_error ** error) {
-    return call(error, [&] {
-        alora::Adapter::check(*given(model, "model").model, &given(path, "path"), forced(options));
-    });
+    return call(error,
+                [&] { alora::Adapter::check(*given(model, "model").model, &given(path, "path"), forced(options)); });
 }
 
 alora_status alora_adapter_built_in(const alora_model * model, int32_t index, const char * name, const char * io_yaml,

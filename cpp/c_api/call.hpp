@@ -11,7 +11,8 @@ namespace alora::c {
 // The status of the exception that is being handled; `error`, where there is one, becomes its object.
 alora_status failed(alora_error ** error) noexcept;
 
-template <typename Work> alora_status call(alora_error ** error, const Work & work) noexcept {
+template <typename Work>
+alora_status call(alora_error ** error, const Work & work) noexcept {
     if (error != nullptr) {
         *error = nullptr;
     }
@@ -24,7 +25,8 @@ template <typename Work> alora_status call(alora_error ** error, const Work & wo
 }
 
 // An argument that must not be NULL.
-template <typename T> T & given(T * pointer, const char * name) {
+template <typename T>
+T & given(T * pointer, const char * name) {
     if (pointer == nullptr) {
         throw ArgumentError(std::string(name) + " is NULL; expected a pointer to it");
     }
@@ -32,7 +34,8 @@ template <typename T> T & given(T * pointer, const char * name) {
 }
 
 // An output, empty until the call has succeeded.
-template <typename T> T & cleared(T * output, const char * name) {
+template <typename T>
+T & cleared(T * output, const char * name) {
     given(output, name) = T();
     return *output;
 }

@@ -23,7 +23,8 @@ alora_error & out_of_memory() noexcept {
     return error;
 }
 
-template <typename Error> bool is(const AloraError & error) {
+template <typename Error>
+bool is(const AloraError & error) {
     return dynamic_cast<const Error *>(&error) != nullptr;
 }
 
@@ -64,8 +65,8 @@ alora_status failed(alora_error ** error) noexcept {
             message = "unexpected: something was thrown that is no std::exception";
         }
         if (error != nullptr) {
-            *error = status == ALORA_ERROR_OUT_OF_MEMORY ? &out_of_memory()
-                                                         : new alora_error{status, std::move(message)};
+            *error =
+                status == ALORA_ERROR_OUT_OF_MEMORY ? &out_of_memory() : new alora_error{status, std::move(message)};
         }
         return status;
     } catch (...) { // no memory for the error's text

@@ -89,8 +89,8 @@ alora_status alora_generation_create(alora_context * context, alora_branch * con
             on.push_back(given((&given(branches, "branches"))[i], "branch").branch);
         }
         auto handle = std::make_unique<alora_generation>();
-        handle->generation = std::make_unique<alora::Generation>(given(context, "context").context, std::move(on),
-                                                                 options_of(options));
+        handle->generation =
+            std::make_unique<alora::Generation>(given(context, "context").context, std::move(on), options_of(options));
         *generation = handle.release();
     });
 }

@@ -27,7 +27,8 @@ void init_options(Options * options, size_t size, Options defaults, const char *
 }
 
 // The options of a program that may know fewer than we do; the defaults where it gave none.
-template <typename Options> Options read_options(const Options * options, Options defaults, const char * name) {
+template <typename Options>
+Options read_options(const Options * options, Options defaults, const char * name) {
     if (options != nullptr) {
         check_size(name, options->struct_size, sizeof(Options));
         std::memcpy(&defaults, options, options->struct_size);
@@ -36,7 +37,8 @@ template <typename Options> Options read_options(const Options * options, Option
 }
 
 // What a newer program asks for beside what we know is zero.
-template <typename Info> void write_info(const Info & known, Info * info, size_t size) {
+template <typename Info>
+void write_info(const Info & known, Info * info, size_t size) {
     given(info, "info");
     std::memset(info, 0, size);
     std::memcpy(info, &known, std::min(size, sizeof(Info)));

@@ -1,32 +1,33 @@
 /*
  * alora: run activated LoRA adapters (intrinsics) and their base model inside a program. The C interface, C99 and C++.
  *
- * Words. A *model* is one GGUF file. An *adapter* is LoRA weights for it. A *context* is the KV cache in which *branches*
- * of one model live: token sequences that fork from one another and share what they have in common. A *row* is one token
- * of one branch. An adapter governs a branch's rows from where it was activated on, and none before.
+ * Words. A *model* is one GGUF file. An *adapter* is LoRA weights for it. A *context* is the KV cache in which
+ * *branches* of one model live: token sequences that fork from one another and share what they have in common. A *row*
+ * is one token of one branch. An adapter governs a branch's rows from where it was activated on, and none before.
  *
  * Errors. Every call that can fail returns an alora_status, ALORA_OK where it did what was asked. Where it failed and
- * `error` is not NULL, *error becomes an object that says what was found, what was expected and what to do; free it with
- * alora_error_free(). Where it succeeded, *error becomes NULL. What *error was before is overwritten, not freed. After a
- * failure outputs are NULL or 0, and every handle is as usable as before. No C++ exception leaves a call, and nothing is
- * ever printed.
+ * `error` is not NULL, *error becomes an object that says what was found, what was expected and what to do; free it
+ * with alora_error_free(). Where it succeeded, *error becomes NULL. What *error was before is overwritten, not freed.
+ * After a failure outputs are NULL or 0, and every handle is as usable as before. No C++ exception leaves a call, and
+ * nothing is ever printed.
  *
  * Handles. Each is freed with its own alora_..._free(), which takes NULL as well. They may be freed in any order: a
- * context keeps its model alive, a branch its context's memory, a scoring or generation its context and branches. What an
- * `info` structure points to lives as long as the handle that it came from.
+ * context keeps its model alive, a branch its context's memory, a scoring or generation its context and branches. What
+ * an `info` structure points to lives as long as the handle that it came from.
  *
  * Memory. Arrays and texts that a call makes are freed with alora_free(). Texts are UTF-8, end with a NUL byte, and may
  * have NUL bytes within where a size is given beside them.
  *
  * Threads. A model and an adapter never change: any number of threads may use them at once. Calls on one context, its
  * branches, scorings and generations are safe from several threads for as long as each handle is used by one at a time;
- * they wait for one another. alora_context_cancel() may be called while another call runs, also from a signal handler. A
- * handle must not be freed while a call on it runs. Callbacks run on the calling thread, unless said otherwise, and must
- * return: no longjmp() out of them, no thread cancellation. A C++ exception out of one stops the call, as told there.
+ * they wait for one another. alora_context_cancel() may be called while another call runs, also from a signal handler.
+ * A handle must not be freed while a call on it runs. Callbacks run on the calling thread, unless said otherwise, and
+ * must return: no longjmp() out of them, no thread cancellation. A C++ exception out of one stops the call, as told
+ * there.
  *
  * Versions. A program that was built with this header runs with every later library of the same ALORA_ABI_VERSION: an
- * `options` structure begins with the size it had for the program, and an `info` structure is filled up to the size that
- * is passed. Later versions only add fields at the end.
+ * `options` structure begins with the size it had for the program, and an `info` structure is filled up to the size
+ * that is passed. Later versions only add fields at the end.
  */
 #ifndef ALORA_H
 #define ALORA_H
@@ -94,8 +95,8 @@ typedef enum alora_log_level {
 /* Called from any thread that computes. An exception out of it is dropped. */
 typedef void (*alora_log_callback)(alora_log_level level, const char * text, void * user_data);
 
-/* Hands out what llama.cpp and ggml have to say, in pieces that end with a newline where a line does. One sink a process;
-   NULL drops everything, as at the start. A call that is under way may still use the old sink for a moment. */
+/* Hands out what llama.cpp and ggml have to say, in pieces that end with a newline where a line does. One sink a
+   process; NULL drops everything, as at the start. A call that is under way may still use the old sink for a moment. */
 ALORA_API alora_status alora_set_log_sink(alora_log_callback sink, void * user_data, alora_error ** error);
 
 /* ---- Models ----------------------------------------------------------------------------------------------------- */
@@ -209,8 +210,8 @@ typedef struct alora_adapter_options {
 
 typedef struct alora_adapter_info {
     const char * path;
-    const char * name;                     /* general.name, else the file's stem */
-    const char * io_yaml;                  /* how it is asked and how its answer is read; NULL where the file has none */
+    const char * name;    /* general.name, else the file's stem */
+    const char * io_yaml; /* how it is asked and how its answer is read; NULL where the file has none */
     const alora_token * invocation_tokens; /* none: an ordinary LoRA, activated wherever the caller says */
     size_t n_invocation_tokens;
     const char * const * targets; /* base weights that it adds to, without block numbers */
@@ -295,19 +296,19 @@ ALORA_API alora_status alora_context_branch(alora_context * context, alora_branc
 /* A branch as alora_branch_save() wrote it, from a context of the same model and KV type. */
 ALORA_API alora_status alora_context_restore(alora_context * context, const void * bytes, size_t size,
                                              alora_branch ** branch, alora_error ** error);
-/* Computes every queued row of every branch, in as few passes as n_ubatch allows; rows of different adapters and of none
-   share passes. After ALORA_ERROR_CANCELLED or ALORA_ERROR_BACKEND rows not computed by then stay queued. */
+/* Computes every queued row of every branch, in as few passes as n_ubatch allows; rows of different adapters and of
+   none share passes. After ALORA_ERROR_CANCELLED or ALORA_ERROR_BACKEND rows not computed by then stay queued. */
 ALORA_API alora_status alora_context_decode(alora_context * context, alora_error ** error);
-/* Makes the running decode, or else the next one, end with ALORA_ERROR_CANCELLED. Safe from any thread and from a signal
-   handler. */
+/* Makes the running decode, or else the next one, end with ALORA_ERROR_CANCELLED. Safe from any thread and from a
+   signal handler. */
 ALORA_API alora_status alora_context_cancel(alora_context * context, alora_error ** error);
 /* Takes back a cancel that nothing has run into yet. */
 ALORA_API alora_status alora_context_resume(alora_context * context, alora_error ** error);
 /* NULL: never asked. */
 ALORA_API alora_status alora_context_set_interrupt(alora_context * context, alora_interrupt_callback interrupt,
                                                    void * user_data, alora_error ** error);
-/* Gives the KV cache, the buffers and the threads back now; branches of this context answer ALORA_ERROR_CLOSED from then
-   on. */
+/* Gives the KV cache, the buffers and the threads back now; branches of this context answer ALORA_ERROR_CLOSED from
+   then on. */
 ALORA_API alora_status alora_context_close(alora_context * context, alora_error ** error);
 
 /* ---- Branches --------------------------------------------------------------------------------------------------- */
@@ -327,8 +328,8 @@ ALORA_API void alora_branch_free(alora_branch * branch);
 /* `info_size` is sizeof(alora_branch_info). */
 ALORA_API alora_status alora_branch_get_info(const alora_branch * branch, alora_branch_info * info, size_t info_size,
                                              alora_error ** error);
-/* Queues rows. The logits of the last `n_logits` rows are kept: 1 to score labels or generate after them, 0 where more is
-   appended anyway. After ALORA_ERROR_TOKEN or ALORA_ERROR_CONTEXT_FULL nothing is queued. */
+/* Queues rows. The logits of the last `n_logits` rows are kept: 1 to score labels or generate after them, 0 where more
+   is appended anyway. After ALORA_ERROR_TOKEN or ALORA_ERROR_CONTEXT_FULL nothing is queued. */
 ALORA_API alora_status alora_branch_append(alora_branch * branch, const alora_token * tokens, size_t n_tokens,
                                            int32_t n_logits, alora_error ** error);
 /* A new branch that shares this one's rows before position `at`, or all of them with ALORA_END. Takes constant time and
@@ -341,8 +342,8 @@ ALORA_API alora_status alora_branch_activate(alora_branch * branch, const alora_
 /* The adapter that governs rows appended now, as a handle of its own; NULL where none does. */
 ALORA_API alora_status alora_branch_adapter(const alora_branch * branch, alora_adapter ** adapter,
                                             alora_error ** error);
-/* Logits of the last `rows` rows into `logits`, [rows][n_vocab]; `n_logits` is how many floats it has room for, at least
-   rows * n_vocab. What the last decode kept is handed out; anything else is computed again. */
+/* Logits of the last `rows` rows into `logits`, [rows][n_vocab]; `n_logits` is how many floats it has room for, at
+   least rows * n_vocab. What the last decode kept is handed out; anything else is computed again. */
 ALORA_API alora_status alora_branch_logits(const alora_branch * branch, int32_t rows, float * logits, size_t n_logits,
                                            alora_error ** error);
 /* All tokens, shared ones too. Free them with alora_free(). */
@@ -387,8 +388,8 @@ typedef struct alora_label_scores {
 /* Scores all queries at once, in one pass with whatever else is queued. */
 ALORA_API alora_status alora_score(alora_context * context, const alora_label_query * queries, size_t n_queries,
                                    const alora_label_scores * scores, alora_error ** error);
-/* The same in two steps: the rows that scoring needs are queued, on forks that are gone when it is freed, and go through
-   whatever decodes next, together with the rows of others. */
+/* The same in two steps: the rows that scoring needs are queued, on forks that are gone when it is freed, and go
+   through whatever decodes next, together with the rows of others. */
 ALORA_API alora_status alora_scoring_create(alora_context * context, const alora_label_query * queries,
                                             size_t n_queries, alora_scoring ** scoring, alora_error ** error);
 /* ALORA_ERROR_POSITION where rows are queued still, or a branch went on or was closed. */

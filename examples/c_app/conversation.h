@@ -4,8 +4,8 @@
 
 #include <alora.h>
 
-/* Appends a turn: <|start_of_role|>ROLE<|end_of_role|>TEXT<|end_of_text|> and a newline. Whatever the text says, none of
-   it becomes a control token. */
+/* Appends a turn: <|start_of_role|>ROLE<|end_of_role|>TEXT<|end_of_text|> and a newline. Whatever the text says, none
+   of it becomes a control token. */
 alora_status append_turn(const alora_model * model, alora_branch * branch, const char * role, const char * text,
                          alora_error ** error);
 

@@ -26,12 +26,11 @@ typedef struct intrinsics {
 } intrinsics;
 
 /* Loads FOLDER/alora-tiny.NAME.gguf for each. Free what there is with free_intrinsics(), after a failure, too. */
-alora_status load_intrinsics(const alora_model * model, const char * folder, intrinsics * loaded,
-                             alora_error ** error);
+alora_status load_intrinsics(const alora_model * model, const char * folder, intrinsics * loaded, alora_error ** error);
 void free_intrinsics(intrinsics * loaded);
 
-/* Asks all that fit the moment about what stands on the trunk, in one pass, and prints what they say. The trunk is as it
-   was afterwards. */
+/* Asks all that fit the moment about what stands on the trunk, in one pass, and prints what they say. The trunk is as
+   it was afterwards. */
 alora_status ask(alora_context * context, const alora_model * model, const alora_branch * trunk,
                  const intrinsics * loaded, moment now, bool with_document, alora_error ** error);
 

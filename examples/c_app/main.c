@@ -2,8 +2,8 @@
  *
  * usage: judge FOLDER [-d DOCUMENT] TURN...
  *
- * FOLDER has alora-tiny.gguf and its adapters. Turns are the user's and the assistant's by turns, the user's first. After
- * a user's turn a reply is streamed; Ctrl-C ends it. Exit status: 0 done, 1 failed, 2 usage, 130 interrupted. */
+ * FOLDER has alora-tiny.gguf and its adapters. Turns are the user's and the assistant's by turns, the user's first.
+ * After a user's turn a reply is streamed; Ctrl-C ends it. Exit status: 0 done, 1 failed, 2 usage, 130 interrupted. */
 #include "conversation.h"
 #include "intrinsics.h"
 

@@ -43,6 +43,7 @@ private:
 };
 
 // Scores all queries at once, in one fused pass.
-ALORA_API std::vector<LabelScores> score(const std::shared_ptr<Context> & context, const std::vector<LabelQuery> & queries);
+ALORA_API std::vector<LabelScores> score(const std::shared_ptr<Context> & context,
+                                         const std::vector<LabelQuery> & queries);
 
 } // namespace alora

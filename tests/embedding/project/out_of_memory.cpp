@@ -38,7 +38,8 @@ void expect(bool holds, const char * what, long after) {
 }
 
 // Runs the call with one more allocation each time until none fails. What it made is undone by `undo`.
-template <typename Call, typename Undo> void starve(const char * what, const Call & call, const Undo & undo) {
+template <typename Call, typename Undo>
+void starve(const char * what, const Call & call, const Undo & undo) {
     for (long n = 0;; ++n) {
         alora_error * error = nullptr;
         allocations_left = n;

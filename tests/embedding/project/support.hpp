@@ -32,7 +32,8 @@ struct Free {
     void operator()(alora_scoring * handle) const { alora_scoring_free(handle); }
     void operator()(alora_generation * handle) const { alora_generation_free(handle); }
 };
-template <typename Handle> using Owned = std::unique_ptr<Handle, Free>;
+template <typename Handle>
+using Owned = std::unique_ptr<Handle, Free>;
 
 // A call's error: its status, and its text beside a check that fails.
 class Error {

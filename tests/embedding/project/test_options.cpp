@@ -78,7 +78,8 @@ TEST_CASE("options that init did not fill, or of a newer program, are refused") 
     FAILS(ALORA_ERROR_ARGUMENT, "alora_context_options_init",
           alora_context_create(model(), &options, &context, error.out()));
     CHECK(context == nullptr);
-    FAILS(ALORA_ERROR_ARGUMENT, "older library", alora_context_options_init(&options, sizeof(options) + 8, error.out()));
+    FAILS(ALORA_ERROR_ARGUMENT, "older library",
+          alora_context_options_init(&options, sizeof(options) + 8, error.out()));
     options.struct_size = std::numeric_limits<size_t>::max();
     FAILS(ALORA_ERROR_ARGUMENT, "expected up to", alora_context_create(model(), &options, &context, error.out()));
 }
