@@ -2,6 +2,8 @@
 
 #include "call.hpp"
 
+#include <algorithm>
+#include <array>
 #include <exception>
 #include <new>
 #include <stdexcept>
@@ -28,20 +30,30 @@ bool is(const AloraError & error) {
     return dynamic_cast<const Error *>(&error) != nullptr;
 }
 
+struct Kind {
+    bool (*matches)(const AloraError &);
+    alora_status status;
+};
+
 // Derived classes before their bases.
+constexpr std::array<Kind, 11> kinds = {{
+    {is<AdapterMismatchError>, ALORA_ERROR_ADAPTER_MISMATCH},
+    {is<InvocationNotFoundError>, ALORA_ERROR_INVOCATION_NOT_FOUND},
+    {is<AdapterError>, ALORA_ERROR_ADAPTER},
+    {is<ModelLoadError>, ALORA_ERROR_MODEL_LOAD},
+    {is<ContextFullError>, ALORA_ERROR_CONTEXT_FULL},
+    {is<PositionError>, ALORA_ERROR_POSITION},
+    {is<TokenError>, ALORA_ERROR_TOKEN},
+    {is<ArgumentError>, ALORA_ERROR_ARGUMENT},
+    {is<ClosedError>, ALORA_ERROR_CLOSED},
+    {is<Cancelled>, ALORA_ERROR_CANCELLED},
+    {is<BackendError>, ALORA_ERROR_BACKEND},
+}};
+
 alora_status status_of(const AloraError & error) {
-    return is<AdapterMismatchError>(error)      ? ALORA_ERROR_ADAPTER_MISMATCH
-           : is<InvocationNotFoundError>(error) ? ALORA_ERROR_INVOCATION_NOT_FOUND
-           : is<AdapterError>(error)            ? ALORA_ERROR_ADAPTER
-           : is<ModelLoadError>(error)          ? ALORA_ERROR_MODEL_LOAD
-           : is<ContextFullError>(error)        ? ALORA_ERROR_CONTEXT_FULL
-           : is<PositionError>(error)           ? ALORA_ERROR_POSITION
-           : is<TokenError>(error)              ? ALORA_ERROR_TOKEN
-           : is<ArgumentError>(error)           ? ALORA_ERROR_ARGUMENT
-           : is<ClosedError>(error)             ? ALORA_ERROR_CLOSED
-           : is<Cancelled>(error)               ? ALORA_ERROR_CANCELLED
-           : is<BackendError>(error)            ? ALORA_ERROR_BACKEND
-                                                : ALORA_ERROR_UNEXPECTED;
+    const auto * const kind =
+        std::find_if(kinds.begin(), kinds.end(), [&](const Kind & one) { return one.matches(error); });
+    return kind == kinds.end() ? ALORA_ERROR_UNEXPECTED : kind->status;
 }
 
 } // namespace

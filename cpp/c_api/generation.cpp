@@ -85,6 +85,7 @@ alora_status alora_generation_create(alora_context * context, alora_branch * con
     return call(error, [&] {
         cleared(generation, "generation");
         std::vector<std::shared_ptr<alora::Branch>> on;
+        on.reserve(n_branches);
         for (size_t i = 0; i < n_branches; ++i) {
             on.push_back(given((&given(branches, "branches"))[i], "branch").branch);
         }

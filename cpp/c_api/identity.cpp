@@ -9,8 +9,8 @@ using namespace alora::c;
 
 namespace {
 
-void put(const std::string & digits, char (&into)[17]) {
-    into[digits.copy(into, sizeof(into) - 1)] = '\0';
+void put(const std::string & digits, char * into, size_t size) {
+    into[digits.copy(into, size - 1)] = '\0';
 }
 
 } // namespace
@@ -20,8 +20,8 @@ alora_status alora_read_fingerprints(const char * path, alora_fingerprints * fin
     return call(error, [&] {
         const alora::Fingerprints read = alora::read_fingerprints(&given(path, "path"));
         alora_fingerprints known = {};
-        put(read.vocabulary, known.vocabulary);
-        put(read.weights.value_or(""), known.weights);
+        put(read.vocabulary, known.vocabulary, sizeof(known.vocabulary));
+        put(read.weights.value_or(""), known.weights, sizeof(known.weights));
         write_info(known, fingerprints, fingerprints_size);
     });
 }
@@ -31,6 +31,7 @@ alora_status alora_names_match(const char * base, const char * const * names, si
     return call(error, [&] {
         cleared(match, "match");
         std::vector<std::string> known;
+        known.reserve(n_names);
         for (size_t i = 0; i < n_names; ++i) {
             known.emplace_back(&given((&given(names, "names"))[i], "name"));
         }
