@@ -67,9 +67,8 @@ def configure(session: nox.Session, folder: str, *options: str, source: str = ".
 
 def cpp_files(*folders: str) -> list[str]:
     """Our own C and C++ files in these folders."""
-    return sorted(
-        str(file) for folder in folders for file in Path(folder).rglob("*") if file.suffix in (".c", ".cpp", ".h", ".hpp")
-    )
+    kinds = (".c", ".cpp", ".h", ".hpp")
+    return sorted(str(file) for folder in folders for file in Path(folder).rglob("*") if file.suffix in kinds)
 
 
 @nox.session
@@ -100,7 +99,7 @@ def cpp_tests(session: nox.Session) -> None:
 def embedding(session: nox.Session) -> None:
     """Installs the C and C++ library into a folder and builds and runs the examples with it; arguments go to pytest."""
     folder = "build/embedding"
-    # Without what valgrind does not understand: with the processor's own instructions it would end at the first AMX one.
+    # Valgrind ends at the first instruction that it does not know, such as AMX's.
     portable = ("-DALORA_NATIVE=OFF", "-DGGML_NATIVE=OFF")
     ours = ("-DALORA_SHARED=ON", "-DALORA_PYTHON=OFF", "-DALORA_WERROR=ON", "-DCMAKE_INSTALL_LIBDIR=lib")
     configure(session, folder, *ours, *portable)
