@@ -67,10 +67,9 @@ def configure(session: nox.Session, folder: str, *options: str, source: str = ".
 
 
 def cpp_files(*folders: str) -> list[str]:
-    """Our own C++ files in these folders."""
-    return sorted(
-        str(file) for folder in folders for file in Path(folder).rglob("*") if file.suffix in (".cpp", ".h", ".hpp")
-    )
+    """Our own C and C++ files in these folders."""
+    kinds = (".c", ".cpp", ".h", ".hpp")
+    return sorted(str(file) for folder in folders for file in Path(folder).rglob("*") if file.suffix in kinds)
 
 
 @nox.session
@@ -95,6 +94,23 @@ def cpp_tests(session: nox.Session) -> None:
     configure(session, "build/cpp_tests", "-DALORA_TESTS=ON", "-DALORA_PYTHON=OFF", "-DALORA_WERROR=ON")
     session.run("cmake", "--build", "build/cpp_tests", env=CCACHE)
     session.run("ctest", "--test-dir", "build/cpp_tests", "--output-on-failure", *session.posargs)
+
+
+@nox.session
+def embedding(session: nox.Session) -> None:
+    """Installs the C and C++ library into a folder and builds and runs the examples with it; arguments go to pytest."""
+    folder = "build/embedding"
+    # Valgrind ends at the first instruction that it does not know, such as AMX's.
+    portable = ("-DALORA_NATIVE=OFF", "-DGGML_NATIVE=OFF")
+    ours = ("-DALORA_SHARED=ON", "-DALORA_PYTHON=OFF", "-DALORA_WERROR=ON", "-DCMAKE_INSTALL_LIBDIR=lib")
+    configure(session, folder, *ours, *portable)
+    session.run("cmake", "--build", folder, env=CCACHE)
+    prefix = ROOT / folder / "prefix"
+    shutil.rmtree(prefix, ignore_errors=True)
+    session.run("cmake", "--install", folder, "--component", "development", "--prefix", str(prefix))
+    session.install("pytest")
+    environment = {"ALORA_PREFIX": str(prefix), "CMAKE_GENERATOR": "Ninja"}
+    session.run("pytest", "tests/embedding", *session.posargs, env=environment)
 
 
 @nox.session
@@ -134,7 +150,7 @@ def lint(session: nox.Session) -> None:
     fix = "--fix" in session.posargs
     session.run("ruff", "check", *(["--fix"] if fix else []))
     session.run("ruff", "format", *([] if fix else ["--check"]))
-    files = cpp_files("cpp", "tests/cpp", "tests/fuzz")
+    files = cpp_files("cpp", "examples", "tests/cpp", "tests/embedding", "tests/fuzz")
     session.run("clang-format", *(["-i"] if fix else ["--dry-run", "--Werror"]), *files)
 
 
@@ -151,7 +167,7 @@ def tidy(session: nox.Session) -> None:
     """Runs clang-tidy over our C++; arguments are patterns of files, all of ours by default."""
     session.install(CLANG_TIDY, PYBIND11)
     pybind11 = session.run("python", "-m", "pybind11", "--cmakedir", silent=True)
-    configure(session, "build/tidy", "-DALORA_PYTHON=ON", f"-Dpybind11_DIR={str(pybind11).strip()}")
+    configure(session, "build/tidy", "-DALORA_SHARED=ON", f"-Dpybind11_DIR={str(pybind11).strip()}")
     session.run("run-clang-tidy.py", "-quiet", "-p", "build/tidy", *(session.posargs or [f"^{ROOT}/cpp/"]))
 
 

@@ -11,11 +11,13 @@ namespace alora {
 
 std::shared_ptr<Branch> Branch::Handle::make(std::shared_ptr<Context::State> context,
                                              std::shared_ptr<Segment> segment) {
-    auto handle = std::make_unique<Handle>();
-    handle->context = std::move(context);
-    handle->segment = std::move(segment);
-    ++handle->context->n_open;
-    return std::shared_ptr<Branch>(new Branch(std::move(handle)));
+    // Without a context until nothing can fail any more: a branch that goes locks it, and the caller has the lock.
+    std::shared_ptr<Branch> branch(new Branch(std::make_unique<Handle>()));
+    Handle & handle = branch->handle();
+    handle.context = std::move(context);
+    handle.segment = std::move(segment);
+    ++handle.context->n_open;
+    return branch;
 }
 
 Segment & Branch::Handle::open() const {
@@ -27,6 +29,9 @@ Segment & Branch::Handle::open() const {
 }
 
 void Branch::Handle::close() {
+    if (!context) {
+        return;
+    }
     const std::lock_guard<std::mutex> lock(context->mutex);
     if (segment) {
         --context->n_open;

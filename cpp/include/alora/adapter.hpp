@@ -1,6 +1,7 @@
 // An adapter: LoRA weights for one model, with its invocation tokens. Immutable and shared like the model.
 #pragma once
 
+#include "alora/export.h"
 #include "alora/model.hpp"
 
 #include <cstdint>
@@ -12,7 +13,7 @@
 
 namespace alora {
 
-class Adapter {
+class ALORA_API Adapter {
 public:
     // Checks the whole file against the model before any of it is used. Throws AdapterError for a file that is broken
     // or of a kind that cannot be run, AdapterMismatchError for one made for another base. With `force` only what
@@ -48,7 +49,7 @@ public:
     // Where the last occurrence of the invocation begins (PEFT's rule); throws InvocationNotFoundError.
     int find_invocation(const std::vector<Token> & tokens) const;
 
-    struct Handle;
+    struct ALORA_LOCAL Handle;
     const Handle & handle() const; // for the library itself
 
 private:

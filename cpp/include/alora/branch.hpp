@@ -4,6 +4,7 @@
 
 #include "alora/adapter.hpp"
 #include "alora/context.hpp"
+#include "alora/export.h"
 
 #include <cstdint>
 #include <memory>
@@ -12,7 +13,7 @@
 
 namespace alora {
 
-class Branch {
+class ALORA_API Branch {
 public:
     ~Branch(); // closes
 
@@ -57,7 +58,7 @@ public:
     void close();
     bool closed() const;
 
-    struct Handle;
+    struct ALORA_LOCAL Handle;
     Handle & handle() const; // for the library itself
 
 private:

@@ -4,6 +4,7 @@
 // another. cancel() alone may be called while another call runs. Contexts of one model are independent.
 #pragma once
 
+#include "alora/export.h"
 #include "alora/model.hpp"
 
 #include <cstdint>
@@ -32,7 +33,7 @@ struct ContextCounters {
     uint64_t compute_bytes = 0; // compute buffers now; they grow only when a batch needs more than any before
 };
 
-class Context {
+class ALORA_API Context {
 public:
     // Throws ArgumentError for an option outside its range, BackendError where buffers cannot be had.
     static std::shared_ptr<Context> create(std::shared_ptr<const Model> model, const ContextOptions & options = {});
@@ -69,7 +70,7 @@ public:
 
     ContextCounters counters() const;
 
-    struct State;
+    struct ALORA_LOCAL State;
     State & state() const; // for the library itself
 
 private:

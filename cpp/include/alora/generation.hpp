@@ -2,6 +2,7 @@
 #pragma once
 
 #include "alora/branch.hpp"
+#include "alora/export.h"
 
 #include <cstdint>
 #include <memory>
@@ -30,7 +31,7 @@ struct GenerationStep {
     FinishReason finish = FinishReason::none;
 };
 
-class Generation {
+class ALORA_API Generation {
 public:
     // Throws ArgumentError for an option outside its range. Every branch needs at least one row.
     Generation(std::shared_ptr<Context> context, std::vector<std::shared_ptr<Branch>> branches,
@@ -47,7 +48,7 @@ public:
     void restrict_next(int index, std::vector<uint32_t> allowed);
 
 private:
-    struct State;
+    struct ALORA_LOCAL State;
     std::unique_ptr<State> state_;
 };
 

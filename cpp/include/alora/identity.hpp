@@ -1,6 +1,8 @@
 // What tells base models apart: an adapter was made for one of them.
 #pragma once
 
+#include "alora/export.h"
+
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,10 +19,10 @@ struct Fingerprints {
 };
 
 // Reads them without loading the model. Throws ModelLoadError for a file that is no GGUF model.
-Fingerprints read_fingerprints(const std::string & path);
+ALORA_API Fingerprints read_fingerprints(const std::string & path);
 
 // Whether a base model's name, perhaps with its organization ("org/name"), can mean a model that is called by one of
 // `names`: all words of one are among the words of the other. True where there is nothing to compare.
-bool names_match(std::string_view base, const std::vector<std::string> & names);
+ALORA_API bool names_match(std::string_view base, const std::vector<std::string> & names);
 
 } // namespace alora

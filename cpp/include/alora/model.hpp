@@ -2,6 +2,7 @@
 // contexts and threads; it lives as long as anything that uses it.
 #pragma once
 
+#include "alora/export.h"
 #include "alora/identity.hpp"
 
 #include <cstdint>
@@ -31,7 +32,7 @@ struct ModelOptions {
     std::function<bool(float)> progress; // told the fraction loaded; returning false cancels
 };
 
-class Model {
+class ALORA_API Model {
 public:
     // Throws ModelLoadError, or Cancelled if `progress` said so.
     static std::shared_ptr<const Model> load(const std::string & path, const ModelOptions & options = {});
@@ -68,7 +69,7 @@ public:
     // Throws TokenError unless every token is in the vocabulary.
     void check_tokens(const std::vector<Token> & tokens) const;
 
-    struct Handle;
+    struct ALORA_LOCAL Handle;
     Handle & handle() const; // for the library itself
 
 private:

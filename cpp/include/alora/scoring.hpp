@@ -6,6 +6,7 @@
 #pragma once
 
 #include "alora/branch.hpp"
+#include "alora/export.h"
 
 #include <memory>
 #include <vector>
@@ -25,7 +26,7 @@ struct LabelScores {
 
 // Scores in the making: the inner nodes of every query's token trie are queued, on forks that are gone afterwards, and
 // go through whatever decode() comes next, together with the rows of others.
-class Scoring {
+class ALORA_API Scoring {
 public:
     // Throws ArgumentError for an empty, missing or doubled label, ContextFullError where the inner nodes do not fit.
     Scoring(std::shared_ptr<Context> context, const std::vector<LabelQuery> & queries);
@@ -37,11 +38,12 @@ public:
     std::vector<LabelScores> read() const;
 
 private:
-    struct State;
+    struct ALORA_LOCAL State;
     std::unique_ptr<State> state_;
 };
 
 // Scores all queries at once, in one fused pass.
-std::vector<LabelScores> score(const std::shared_ptr<Context> & context, const std::vector<LabelQuery> & queries);
+ALORA_API std::vector<LabelScores> score(const std::shared_ptr<Context> & context,
+                                         const std::vector<LabelQuery> & queries);
 
 } // namespace alora
