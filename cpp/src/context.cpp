@@ -5,6 +5,7 @@
 #include "context_state.hpp"
 #include "lineage.h"
 #include "log.hpp"
+#include "memory_check.hpp"
 #include "memory_parts.h"
 #include "model_handle.hpp"
 #include "row_lora.h"
@@ -138,6 +139,7 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     params.abort_callback = recurrent ? nullptr : abort_asked;
     params.abort_callback_data = this;
 
+    check_room_for_context(*model->handle().model, params);
     ggml_threadpool_params pool = ggml_threadpool_params_default(options.n_threads);
     threads.reset(ggml_threadpool_new(&pool));
     take_error("");
