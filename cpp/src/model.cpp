@@ -1,6 +1,7 @@
 #include "alora/model.hpp"
 
 #include "alora/error.hpp"
+#include "heap.hpp"
 #include "log.hpp"
 #include "memory_check.hpp"
 #include "model_file.hpp"
@@ -120,7 +121,10 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
 }
 
 Model::Model(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) {}
-Model::~Model() = default;
+Model::~Model() {
+    handle_.reset(); // its contexts are gone by now: each holds the model
+    trim_heap();
+}
 
 Model::Handle & Model::handle() const {
     return *handle_;
