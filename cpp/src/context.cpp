@@ -161,7 +161,16 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     spare_nodes = graph::spare_nodes(*model->handle().model);
 }
 
+void Context::State::check_threads() const {
+    const bool needed = options.n_threads > 1 || model->handle().offloaded;
+    if (needed && threads.get_deleter().process != process_id()) {
+        throw BackendError("this process was forked from the one that made the context, and has none of its threads; "
+                           "make a context here, or fork before");
+    }
+}
+
 void Context::State::turn_keys() {
+    check_threads();
     // Broken off half-way, some keys would be turned once more by the next decode.
     llama_set_abort_callback(llama.get(), nullptr, nullptr);
     take_error("");
