@@ -26,7 +26,7 @@ int process_id() noexcept {
 std::atomic<bool> ending{false};
 std::atomic<std::thread::id> ended_by;
 std::atomic<int> n_working{0};
-std::atomic<int> counted_in{0}; // the process that n_working is about
+std::atomic<int> counted_in{process_id()}; // the process that n_working is about
 
 void count(int change) noexcept {
     if (counted_in.exchange(process_id()) != process_id()) {
