@@ -89,6 +89,16 @@ def oracle(session: nox.Session) -> None:
 
 
 @nox.session
+def neighbours(session: nox.Session) -> None:
+    """Other packages with a ggml or an OpenMP of their own, in one process with ours, in every order."""
+    session.install(TORCH)
+    # Built without the instructions of this very machine: as GCC builds its AMX code, it crashes by itself.
+    session.install("llama-cpp-python", env=CCACHE | {"CMAKE_ARGS": "-DGGML_NATIVE=OFF"})
+    session.install(".[test]", "pywhispercpp", env=CCACHE)
+    session.run("pytest", "-m", "neighbours", "tests/python/test_neighbours.py", *session.posargs)
+
+
+@nox.session
 def cpp_tests(session: nox.Session) -> None:
     """Builds with warnings as errors and runs the C++ tests (needs doctest); arguments go to ctest."""
     configure(session, "build/cpp_tests", "-DALORA_TESTS=ON", "-DALORA_PYTHON=OFF", "-DALORA_WERROR=ON")

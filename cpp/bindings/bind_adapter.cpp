@@ -9,7 +9,7 @@ void bind_adapter(py::module_ & module) {
             [](std::shared_ptr<Model> model, const std::string & path, bool force) {
                 std::shared_ptr<const Adapter> adapter;
                 {
-                    const py::gil_scoped_release release;
+                    const WithoutGilScope released;
                     adapter = Adapter::load(std::move(model), path, force);
                 }
                 return freed_without_gil(std::const_pointer_cast<Adapter>(adapter));

@@ -18,7 +18,7 @@ template <typename Work>
 py::bytes to_bytes(const Work & work) {
     std::vector<uint8_t> bytes;
     {
-        const py::gil_scoped_release release;
+        const WithoutGilScope released;
         bytes = work();
     }
     return {reinterpret_cast<const char *>(bytes.data()), bytes.size()}; // NOLINT: bytes to bytes
@@ -36,7 +36,7 @@ void bind_branch(py::module_ & module) {
             [](const Branch & branch, std::optional<int> at) {
                 std::shared_ptr<Branch> forked;
                 {
-                    const py::gil_scoped_release release;
+                    const WithoutGilScope released;
                     forked = branch.fork(at);
                 }
                 return freed_without_gil(std::move(forked));

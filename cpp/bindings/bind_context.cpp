@@ -6,6 +6,9 @@ namespace {
 
 // Lets Ctrl-C end a long computation: asked now and then on the computing thread.
 bool signal_pending() {
+    if (is_left_behind()) {
+        return true; // nobody waits for what it computes
+    }
     if (Py_IsInitialized() == 0) {
         return false;
     }
@@ -36,7 +39,7 @@ void bind_context(py::module_ & module) {
                 options.flash_attention = flash_attention;
                 std::shared_ptr<Context> context;
                 {
-                    const py::gil_scoped_release release;
+                    const WithoutGilScope released;
                     context = Context::create(std::move(model), options);
                     context->set_interrupt(signal_pending);
                 }
@@ -53,7 +56,7 @@ void bind_context(py::module_ & module) {
              [](Context & context) {
                  std::shared_ptr<Branch> branch;
                  {
-                     const py::gil_scoped_release release;
+                     const WithoutGilScope released;
                      branch = context.branch();
                  }
                  return freed_without_gil(std::move(branch));
@@ -65,7 +68,7 @@ void bind_context(py::module_ & module) {
                 const auto bytes = static_cast<std::string_view>(saved);
                 std::shared_ptr<Branch> branch;
                 {
-                    const py::gil_scoped_release release;
+                    const WithoutGilScope released;
                     branch = context.restore({bytes.begin(), bytes.end()});
                 }
                 return freed_without_gil(std::move(branch));

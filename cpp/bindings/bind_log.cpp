@@ -12,13 +12,13 @@ void bind_log(py::module_ & module) {
             }
             // The last reference may go when Python is gone already; then there is nothing left to count down.
             const std::shared_ptr<py::object> callable(new py::object(sink), [](py::object * object) {
-                if (Py_IsInitialized() != 0) {
+                if (Py_IsInitialized() != 0 && !is_left_behind()) {
                     const py::gil_scoped_acquire acquire;
                     delete object;
                 }
             });
             set_log_sink([callable](LogLevel level, const std::string & text) {
-                if (Py_IsInitialized() == 0) {
+                if (Py_IsInitialized() == 0 || is_left_behind()) {
                     return;
                 }
                 const py::gil_scoped_acquire acquire;

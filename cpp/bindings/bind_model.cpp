@@ -14,13 +14,16 @@ std::shared_ptr<Model> load(const std::string & path, int n_gpu_layers, bool use
     options.vocabulary_only = vocabulary_only;
     if (progress) {
         options.progress = [&progress](float fraction) {
+            if (is_left_behind()) {
+                return false;
+            }
             const py::gil_scoped_acquire acquire;
             return (*progress)(fraction);
         };
     }
     std::shared_ptr<const Model> model;
     {
-        const py::gil_scoped_release release;
+        const WithoutGilScope released;
         model = Model::load(path, options);
     }
     return freed_without_gil(std::const_pointer_cast<Model>(model));
@@ -56,7 +59,7 @@ void bind_model(py::module_ & module) {
             "tokenize",
             [](const Model & model, const py::bytes & text, bool parse_special, bool add_special) {
                 const std::string_view view = text;
-                const py::gil_scoped_release release;
+                const WithoutGilScope released;
                 return model.tokenize(view, parse_special, add_special);
             },
             py::arg("text"), py::kw_only(), py::arg("parse_special") = false, py::arg("add_special") = false)

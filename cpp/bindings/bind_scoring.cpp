@@ -18,7 +18,7 @@ void bind_scoring(py::module_ & module) {
                  }
                  std::shared_ptr<Scoring> scoring;
                  {
-                     const py::gil_scoped_release release;
+                     const WithoutGilScope released;
                      scoring = std::make_shared<Scoring>(std::move(context), asked);
                  }
                  return freed_without_gil(std::move(scoring));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "alora/alora.hpp"
+#include "gil.hpp"
 
 #include <pybind11/functional.h>
 #include <pybind11/numpy.h>
@@ -16,7 +17,7 @@ namespace alora::python {
 namespace py = pybind11;
 
 // Every call that may wait for the context's lock gives the GIL back, or two threads could wait for each other.
-using WithoutGil = py::call_guard<py::gil_scoped_release>;
+using WithoutGil = py::call_guard<WithoutGilScope>;
 
 // A pointer whose last reference goes without the GIL: freeing may wait for a computation on another thread.
 template <typename T>
@@ -24,7 +25,7 @@ std::shared_ptr<T> freed_without_gil(std::shared_ptr<T> pointer) {
     T * raw = pointer.get();
     return std::shared_ptr<T>(raw, [owner = std::move(pointer)](T * /*raw*/) mutable {
         if (Py_IsInitialized() != 0 && PyGILState_Check() == 1) {
-            const py::gil_scoped_release release;
+            const WithoutGilScope released;
             owner.reset();
         } else {
             owner.reset();
@@ -36,7 +37,7 @@ std::shared_ptr<T> freed_without_gil(std::shared_ptr<T> pointer) {
 template <typename Work>
 auto interruptible(const Work & work) {
     try {
-        const py::gil_scoped_release release;
+        const WithoutGilScope released;
         return work();
     } catch (const Cancelled &) {
         if (PyErr_Occurred() != nullptr) {

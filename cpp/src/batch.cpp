@@ -145,6 +145,7 @@ int run(const Context::State & context, const std::vector<Row> & rows) {
 
 void Context::State::decode() {
     check_open();
+    check_threads();
     std::vector<uint32_t> group_nodes;
     std::vector<Row> rows;
     do {

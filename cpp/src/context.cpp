@@ -5,6 +5,7 @@
 #include "context_state.hpp"
 #include "lineage.h"
 #include "log.hpp"
+#include "memory_check.hpp"
 #include "memory_parts.h"
 #include "model_handle.hpp"
 #include "row_lora.h"
@@ -138,6 +139,7 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     params.abort_callback = recurrent ? nullptr : abort_asked;
     params.abort_callback_data = this;
 
+    check_room_for_context(*model->handle().model, params);
     ggml_threadpool_params pool = ggml_threadpool_params_default(options.n_threads);
     threads.reset(ggml_threadpool_new(&pool));
     take_error("");
@@ -159,7 +161,16 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     spare_nodes = graph::spare_nodes(*model->handle().model);
 }
 
+void Context::State::check_threads() const {
+    const bool needed = options.n_threads > 1 || model->handle().offloaded;
+    if (needed && threads.get_deleter().process != process_id()) {
+        throw BackendError("this process was forked from the one that made the context, and has none of its threads; "
+                           "make a context here, or fork before");
+    }
+}
+
 void Context::State::turn_keys() {
+    check_threads();
     // Broken off half-way, some keys would be turned once more by the next decode.
     llama_set_abort_callback(llama.get(), nullptr, nullptr);
     take_error("");

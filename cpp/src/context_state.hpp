@@ -3,6 +3,7 @@
 
 #include "alora/context.hpp"
 #include "segment.hpp"
+#include "threads.hpp"
 
 #include "llama.h"
 
@@ -21,7 +22,13 @@ struct LlamaContextDeleter {
     void operator()(llama_context * context) const { llama_free(context); }
 };
 struct ThreadpoolDeleter {
-    void operator()(ggml_threadpool * pool) const { ggml_threadpool_free(pool); }
+    int process = process_id();
+    // A forked process has a copy of the pool without its threads: it would wait for them for ever.
+    void operator()(ggml_threadpool * pool) const {
+        if (process == process_id()) {
+            ggml_threadpool_free(pool);
+        }
+    }
 };
 
 struct Row; // batch.cpp's: one queued row
@@ -41,6 +48,7 @@ struct Context::State : std::enable_shared_from_this<Context::State> {
     int n_cells_used() const;
     int n_queued() const;
     void check_open() const;
+    void check_threads() const; // that they are in this process
     void check_room_for_branch() const;
 
     // Computes all queued rows.

@@ -1,7 +1,9 @@
 #include "alora/model.hpp"
 
 #include "alora/error.hpp"
+#include "heap.hpp"
 #include "log.hpp"
+#include "memory_check.hpp"
 #include "model_file.hpp"
 #include "model_handle.hpp"
 #include "text.hpp"
@@ -66,13 +68,24 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
         params.progress_callback_user_data = &progress;
     }
     take_error("");
+    std::exception_ptr no_room;
     try {
+        const graph::weights_check check([&](const llama_model & model, graph::memory_need need) {
+            try {
+                check_room_for_model(path, model, std::move(need));
+            } catch (...) {
+                no_room = std::current_exception(); // llama.cpp keeps only its text
+                throw;
+            }
+        });
         handle->model.reset(llama_model_load_from_file(path.c_str(), params));
     } catch (const std::exception & error) {
         throw ModelLoadError(path + ": " + error.what());
     }
-    if (progress.error) {
-        std::rethrow_exception(progress.error);
+    for (const std::exception_ptr & error : {no_room, progress.error}) {
+        if (error) {
+            std::rethrow_exception(error);
+        }
     }
     if (progress.cancelled) {
         throw Cancelled("loading " + path + " was cancelled");
@@ -108,7 +121,10 @@ std::shared_ptr<const Model> Model::load(const std::string & path, const ModelOp
 }
 
 Model::Model(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) {}
-Model::~Model() = default;
+Model::~Model() {
+    handle_.reset(); // its contexts are gone by now: each holds the model
+    trim_heap();
+}
 
 Model::Handle & Model::handle() const {
     return *handle_;

@@ -11,6 +11,9 @@
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
 #endif
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
 
 namespace alora {
 
@@ -65,5 +68,13 @@ int n_physical_cores() {
 }
 
 #endif
+
+int process_id() {
+#if defined(_WIN32)
+    return 0;
+#else
+    return getpid();
+#endif
+}
 
 } // namespace alora
