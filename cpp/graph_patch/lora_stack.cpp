@@ -2,6 +2,7 @@
 
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
+#include "ggml-cpu.h"
 #include "ggml.h"
 #include "llama-adapter.h"
 
@@ -39,10 +40,15 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> siblings 
     {"ffn_up_shexp.weight", "ffn_gate_up_shexp"},
 }};
 
-bool is_stacked(ggml_backend_buffer_type_t type) {
+// ggml's plain memory names no device.
+ggml_backend_dev_t device_of(ggml_backend_buffer_type_t type) {
     const ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
-    if (device == nullptr || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU) {
-        return device != nullptr && std::getenv("ALORA_STACK_ADAPTERS") != nullptr; // NOLINT(concurrency-mt-unsafe)
+    return device != nullptr ? device : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+}
+
+bool is_stacked(ggml_backend_buffer_type_t type) {
+    if (ggml_backend_dev_type(device_of(type)) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+        return std::getenv("ALORA_STACK_ADAPTERS") != nullptr; // NOLINT(concurrency-mt-unsafe): nobody sets it
     }
     return !ggml_backend_buft_is_host(type); // a GPU's, not the processor's memory that it can reach
 }
@@ -198,7 +204,7 @@ private:
         for (const auto & [id, weights] : sources_) {
             for (const auto & [base, from] : weights) {
                 const lora_weight & to = stack_->slices.at(id).at(base);
-                auto & pairs = copies[ggml_backend_buft_get_device(ggml_backend_buffer_get_type(to.a->buffer))];
+                auto & pairs = copies[device_of(ggml_backend_buffer_get_type(to.a->buffer))];
                 pairs.insert(pairs.end(), {{from.a, to.a}, {from.b, to.b}});
             }
         }

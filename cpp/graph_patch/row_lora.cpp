@@ -67,7 +67,7 @@ ggml_tensor * add_worst_case(llm_graph_result & result, const ggml_tensor * weig
         return product;
     }
     if (is_stacked(weight)) {
-        product = add_stacked_worst_case(result, rows, product);
+        product = add_stacked_worst_case(result, product);
     }
     ggml_context * ctx = result.get_ctx();
     const int64_t rank = std::min({reserved_rank, rows->ne[0], product->ne[0]});

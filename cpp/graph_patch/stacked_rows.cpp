@@ -158,12 +158,10 @@ ggml_tensor * add_stacked(llm_graph_result & result, const row_plan & plan, cons
                             static_cast<size_t>(range.first) * product->nb[1]);
 }
 
-ggml_tensor * add_stacked_worst_case(llm_graph_result & result, ggml_tensor * rows, ggml_tensor * product) {
+ggml_tensor * add_stacked_worst_case(llm_graph_result & result, ggml_tensor * product) {
     ggml_context * ctx = result.get_ctx();
-    const int64_t numbers = std::min(stacked_numbers, ggml_nelements(rows));
-    ggml_tensor * mask = input_of(result, {}).mask_of(ctx, 0, true, numbers / rows->ne[1], rows->ne[1]);
-    ggml_tensor * low =
-        ggml_mul(ctx, ggml_cont(ctx, ggml_view_1d(ctx, rows, numbers, 0)), ggml_view_1d(ctx, mask, 1, 0));
+    ggml_tensor * mask = input_of(result, {}).mask_of(ctx, 0, true, stacked_numbers, 1);
+    ggml_tensor * low = ggml_mul(ctx, ggml_arange(ctx, 0.0f, static_cast<float>(stacked_numbers), 1.0f), mask);
     ggml_tensor * delta = ggml_scale(ctx, product, 1.0f);
     delta = ggml_acc_inplace(ctx, delta, ggml_view_1d(ctx, low, 1, 0), delta->nb[1], delta->nb[2], delta->nb[3], 0);
     return ggml_acc_inplace(ctx, product, delta, product->nb[1], product->nb[2], product->nb[3], 0);

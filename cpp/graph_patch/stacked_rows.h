@@ -23,6 +23,6 @@ ggml_tensor * add_stacked(llm_graph_result & result, const row_plan & plan, cons
                           ggml_tensor * rows, ggml_tensor * product);
 
 // The same memory, while llama.cpp measures its buffers.
-ggml_tensor * add_stacked_worst_case(llm_graph_result & result, ggml_tensor * rows, ggml_tensor * product);
+ggml_tensor * add_stacked_worst_case(llm_graph_result & result, ggml_tensor * product);
 
 } // namespace alora::graph
