@@ -214,6 +214,9 @@ private:
 
     static bool copy_on(ggml_backend_dev_t device, const std::vector<std::pair<ggml_tensor *, ggml_tensor *>> & pairs) {
         const ggml_backend_ptr backend(ggml_backend_dev_init(device, nullptr));
+        if (backend && ggml_backend_is_cpu(backend.get())) {
+            ggml_backend_cpu_set_n_threads(backend.get(), 1); // too little work for more
+        }
         const ggml_context_ptr context =
             make_context(pairs.size(), ggml_graph_overhead_custom(2 * pairs.size(), false));
         ggml_cgraph * graph = ggml_new_graph_custom(context.get(), 2 * pairs.size(), false);
