@@ -5,7 +5,7 @@
 
 Stages, each with a time limit and its result in FOLDER/results.json as soon as it has ended: `build`; `test-all` and
 `test-part`, the tests with all layers and with one on the card; `models`; for Q8_0 and F16, `speed` (ours, and LoRA)
-and `stock` (llama.cpp switching adapters). Needs cmake, ninja, pybind11 and nvcc, and no network where ALORA_LLAMA_CPP_DIR
+and `stock` (llama.cpp switching adapters). Needs cmake, ninja, pybind11 and nvcc; no network where ALORA_LLAMA_CPP_DIR
 names llama.cpp's source and --wheels what else Python lacks. `--processor` builds without CUDA, to try the script out.
 """
 

@@ -1,5 +1,5 @@
-// What stock llama.cpp takes for one verdict: `llama_set_adapters_lora` and the invocation on the cache as it is, and the
-// same with the prompt read again under the adapter, as llama-server does and a LoRA must.
+// What stock llama.cpp takes for one verdict: `llama_set_adapters_lora` and the invocation on the cache as it is, and
+// the same with the prompt read again under the adapter, as llama-server does and a LoRA must.
 //
 //     stock_switch MODEL ADAPTER_1,ADAPTER_2 LAYERS PROMPT ROUNDS
 //
