@@ -150,6 +150,7 @@ def speed(kind: str) -> Callable[[Run, float], dict[str, Any]]:
         out.unlink(missing_ok=True)
         command = [sys.executable, "-m", "benchmarks.gpu.measure", model, *adapters, "--out", str(out), "--prompts"]
         command += [*map(str, run.options.prompts), "--tokens", *map(str, run.options.tokens)]
+        command += ["--threads", str(run.options.threads)]
         try:
             found = outcome(run.call(command, limit))
         except subprocess.TimeoutExpired:
@@ -168,7 +169,7 @@ def stock(kind: str) -> Callable[[Run, float], dict[str, Any]]:
         found: dict[str, Any] = {"summary": "done", "rows": []}
         end = time.monotonic() + limit
         for prompt in run.options.prompts:
-            command = [program, model, ",".join(adapters), "99", str(prompt), "3"]
+            command = [program, model, ",".join(adapters), "99", str(prompt), "3", str(run.options.threads or 4)]
             try:
                 done = run.call(command, end - time.monotonic())
             except subprocess.TimeoutExpired:
@@ -189,6 +190,7 @@ def main() -> int:
     parser.add_argument("--stages", choices=STAGES, nargs="+", default=STAGES)
     parser.add_argument("--prompts", type=int, nargs="+", default=[1024, 4096, 16_384, 65_536])
     parser.add_argument("--tokens", type=int, nargs=2, default=[256, 16], help="written by the base, by each adapter")
+    parser.add_argument("--threads", type=int, default=0, help="of the processor; 0: one for each physical core")
     parser.add_argument("--limit", type=float, help="seconds for each stage, in place of its own limit")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to use beside what is installed")
     parser.add_argument("--processor", action="store_true", help="build without CUDA")

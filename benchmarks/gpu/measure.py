@@ -115,14 +115,14 @@ def pipeline(
 
 
 def measure(
-    model: Model, adapters: list[Adapter], n_prompt: int, tokens: tuple[int, int], rounds: int
+    model: Model, adapters: list[Adapter], n_prompt: int, tokens: tuple[int, int], rounds: int, threads: int
 ) -> dict[str, Any]:
     """Everything after one prompt."""
     prompt = np.random.default_rng(1).integers(2, 1000, n_prompt).tolist()
     lines: list[str] = []
     base: list[Adapter | None] = [None] * len(adapters)
     # Room for the trunk, for a LoRA's copy of it, and for what is written.
-    with model.context(n_ctx=2 * n_prompt + 4096, flash_attention=True) as context:
+    with model.context(n_ctx=2 * n_prompt + 4096, n_threads=threads, flash_attention=True) as context:
         trunk = context.branch()
         trunk.append(prompt)
         result: dict[str, Any] = {"prompt": n_prompt, "prefill_ms": milliseconds(context.decode)}
@@ -157,13 +157,14 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=-1)
     parser.add_argument("--tokens", type=int, nargs=2, default=(256, 16), help="written by the base, by each adapter")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="of the processor; 0: one for each physical core")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
     with Model(options.model, n_gpu_layers=options.layers) as model:
         adapters = [model.load_adapter(path) for path in options.adapters]
         for n_prompt in options.prompts:
-            results.append(measure(model, adapters, n_prompt, tuple(options.tokens), options.rounds))
+            results.append(measure(model, adapters, n_prompt, tuple(options.tokens), options.rounds, options.threads))
             options.out.write_text(json.dumps(results, indent=1))
 
 

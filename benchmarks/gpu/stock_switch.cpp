@@ -1,7 +1,7 @@
 // What stock llama.cpp takes for one verdict: `llama_set_adapters_lora` and the invocation on the cache as it is, and
 // the same with the prompt read again under the adapter, as llama-server does and a LoRA must.
 //
-//     stock_switch MODEL ADAPTER_1,ADAPTER_2 LAYERS PROMPT ROUNDS
+//     stock_switch MODEL ADAPTER_1,ADAPTER_2 LAYERS PROMPT ROUNDS THREADS
 //
 // prints {"prompt": N, "switch_ms": [...], "reread_ms": [...]}.
 #include "llama.h"
@@ -78,6 +78,7 @@ void run(char ** arguments) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx = static_cast<uint32_t>(prompt + 256);
     params.n_batch = params.n_ubatch = n_piece;
+    params.n_threads = params.n_threads_batch = std::max(1, std::atoi(arguments[6]));
     const std::unique_ptr<llama_context, Freed> context(llama_init_from_model(model.get(), params));
     if (!context || adapters.empty() || adapters.front() == nullptr) {
         throw std::runtime_error("model, adapters or context could not be loaded");
@@ -115,8 +116,8 @@ void run(char ** arguments) {
 } // namespace
 
 int main(int argc, char ** argv) {
-    if (argc != 6) {
-        std::fprintf(stderr, "usage: stock_switch MODEL ADAPTER,ADAPTER LAYERS PROMPT ROUNDS\n");
+    if (argc != 7) {
+        std::fprintf(stderr, "usage: stock_switch MODEL ADAPTER,ADAPTER LAYERS PROMPT ROUNDS THREADS\n");
         return 2;
     }
     try {
