@@ -1,6 +1,6 @@
 """Generated models and adapters to measure with: real shapes and vocabularies, random weights.
 
-    python benchmarks/models.py --cache FOLDER [--shape 1b|3b|tiny]
+    python benchmarks/models.py --cache FOLDER [--shape 1b|3b|8b|tiny]
 
 writes the model and eight adapters; `benchmarks/fused.py` does so by itself. Real vocabularies come from the llama.cpp
 that this project is built with; pip fetches it once.
@@ -81,18 +81,19 @@ class Shape:
             yield "output.weight", self.vocab, self.hidden
 
 
-# The sizes of Llama 3.2 1B, and of the smaller dense Granite 3 (2.5 billion parameters).
+# The sizes of Llama 3.2 1B, of the smaller dense Granite 3 (2.5 billion parameters), and of Llama 3.1 8B.
 SHAPES = {
     "1b": Shape("1b", 16, 2048, 32, 8, 8192, vocab=128_256, vocabulary="llama-bpe", tied=True),
     "3b": Shape("3b", 40, 2048, 32, 8, 8192, vocab=49_152, arch="granite", vocabulary="starcoder", tied=True),
+    "8b": Shape("8b", 32, 4096, 32, 8, 14_336, vocab=128_256),
     "tiny": Shape("tiny", layers=4, hidden=256, heads=8, kv_heads=4, feed_forward=768, vocab=1024),
 }
 
 
-def model_file(shape: Shape, cache: Path) -> Path:
-    """The path of the shape's Q8_0 model in `cache`; writes it if it is not there."""
-    path = cache / f"random-{shape.name}-{shape.vocab}-q8_0.gguf"
-    return path if path.exists() else _write_model(shape, path)
+def model_file(shape: Shape, cache: Path, *, f16: bool = False) -> Path:
+    """The path of the shape's model in `cache`, in Q8_0 or F16; writes it if it is not there."""
+    path = cache / f"random-{shape.name}-{shape.vocab}-{'f16' if f16 else 'q8_0'}.gguf"
+    return path if path.exists() else _write_model(shape, path, f16=f16)
 
 
 def adapter_files(shape: Shape, cache: Path, count: int, *, rank: int = 32) -> list[Path]:
@@ -104,12 +105,12 @@ def adapter_files(shape: Shape, cache: Path, count: int, *, rank: int = 32) -> l
     return paths
 
 
-def _write_model(shape: Shape, path: Path) -> Path:
+def _write_model(shape: Shape, path: Path, *, f16: bool) -> Path:
     unfinished = path.with_suffix(".part")
     writer = gguf.GGUFWriter(unfinished, shape.arch, use_temp_file=True)
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(f"random-{shape.name}")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if f16 else gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_block_count(shape.layers)
     writer.add_context_length(131_072)
     writer.add_embedding_length(shape.hidden)
@@ -130,7 +131,10 @@ def _write_model(shape: Shape, path: Path) -> Path:
         _copy_tokenizer(writer, _vocabulary_file(shape.vocabulary, path.parent))
     random = np.random.default_rng(0)
     for name, outputs, inputs in shape.weights():
-        writer.add_tensor(name, _random_q8(random, outputs, inputs), raw_dtype=_Q8)
+        if f16:
+            writer.add_tensor(name, _random_f16(random, outputs, inputs), raw_dtype=_F16)
+        else:
+            writer.add_tensor(name, _random_q8(random, outputs, inputs), raw_dtype=_Q8)
     for layer in range(shape.layers):
         for norm in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"blk.{layer}.{norm}.weight", np.ones(shape.hidden, np.float32))
@@ -146,6 +150,12 @@ def _random_q8(random: np.random.Generator, outputs: int, inputs: int) -> npt.ND
     blocks["scale"] = 1.0 / (73.0 * np.sqrt(inputs))
     blocks["values"] = np.frombuffer(random.bytes(outputs * inputs), np.int8).reshape(outputs, inputs // 32, 32)
     return blocks.view(np.uint8).reshape(outputs, -1)
+
+
+def _random_f16(random: np.random.Generator, outputs: int, inputs: int) -> npt.NDArray[np.float16]:
+    # The same numbers, up to rounding; drawing normal ones would take a minute for eight billion.
+    values = np.frombuffer(random.bytes(outputs * inputs), np.int8).reshape(outputs, inputs)
+    return values * np.float16(1.0 / (73.0 * np.sqrt(inputs)))
 
 
 def _write_adapter(shape: Shape, path: Path, *, rank: int, seed: int) -> None:

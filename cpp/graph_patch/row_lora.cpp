@@ -4,7 +4,9 @@
 #include "llama-adapter.h"
 #include "llama-batch.h"
 #include "llama-context.h"
+#include "llama-graph.h"
 #include "llama-model.h"
+#include "stacked_rows.h"
 
 #include <algorithm>
 #include <array>
@@ -59,16 +61,61 @@ void extend(std::vector<row_span> & spans, const row_adapter * adapter, float sc
 constexpr int64_t reserved_rank = 128;
 
 // Takes the memory that one adapter on every row would take, without needing its weights.
-ggml_tensor * add_worst_case(ggml_context * ctx, const ggml_tensor * weight, ggml_tensor * rows,
+ggml_tensor * add_worst_case(llm_graph_result & result, const ggml_tensor * weight, ggml_tensor * rows,
                              ggml_tensor * product) {
     if (!is_adaptable(ggml_get_name(weight))) {
         return product;
     }
+    if (is_stacked(weight)) {
+        product = add_stacked_worst_case(result, product);
+    }
+    ggml_context * ctx = result.get_ctx();
     const int64_t rank = std::min({reserved_rank, rows->ne[0], product->ne[0]});
     ggml_tensor * low = ggml_cont(ctx, ggml_view_2d(ctx, rows, rank, rows->ne[1], rows->nb[1], 0));
     ggml_tensor * delta = ggml_scale(ctx, product, 1.0f);
     delta = ggml_acc_inplace(ctx, delta, low, delta->nb[1], delta->nb[2], delta->nb[3], 0);
     return ggml_add_inplace(ctx, product, delta);
+}
+
+// The form that the batch takes of its adapters' weights in the model's stack.
+void choose_form(row_plan & plan, std::shared_ptr<const lora_stack> stack) {
+    const auto governs = [&](uint64_t adapter_id) {
+        return std::any_of(plan.tokens.begin(), plan.tokens.end(),
+                           [&](const row_span & span) { return span.adapter_id == adapter_id; });
+    };
+    for (const lora_stack::layout & layout : stack->layouts) {
+        plan.needed.push_back(std::any_of(layout.parts.begin(), layout.parts.end(),
+                                          [&](const auto & part) { return governs(part.adapter_id); }));
+    }
+    if (std::find(plan.needed.begin(), plan.needed.end(), true) == plan.needed.end()) {
+        return;
+    }
+    plan.stack = std::move(stack);
+    plan.stacked = suits_stack(plan);
+    plan.whole = plan.stacked && std::all_of(plan.tokens.begin(), plan.tokens.end(),
+                                             [](const row_span & span) { return span.adapter->weights.empty(); });
+}
+
+// Null where the adapter adds nothing to this weight, or does so in the stacked form.
+const lora_weight * span_weight(const row_plan & plan, const row_span & span, const ggml_tensor * weight) {
+    if (const auto own = span.adapter->weights.find(weight); own != span.adapter->weights.end()) {
+        return &own->second;
+    }
+    if (plan.stack == nullptr || plan.stacked) {
+        return nullptr;
+    }
+    const auto adapter = plan.stack->slices.find(span.adapter_id);
+    if (adapter == plan.stack->slices.end()) {
+        return nullptr;
+    }
+    const auto slice = adapter->second.find(weight);
+    return slice == adapter->second.end() ? nullptr : &slice->second;
+}
+
+bool same_places(const std::vector<row_span> & left, const std::vector<row_span> & right) {
+    const auto end = [](const std::vector<row_span> & spans) { return spans.back().first + spans.back().count; };
+    return left.empty() == right.empty() &&
+           (left.empty() || (left.front().first == right.front().first && end(left) == end(right)));
 }
 
 } // namespace
@@ -77,6 +124,17 @@ row_plan row_plan::reserve() {
     row_plan plan;
     plan.worst_case = true;
     return plan;
+}
+
+bool row_plan::operator==(const row_plan & other) const {
+    if (worst_case != other.worst_case || n_tokens != other.n_tokens || stack != other.stack ||
+        stacked != other.stacked || whole != other.whole) {
+        return false;
+    }
+    if (whole) {
+        return needed == other.needed && same_places(tokens, other.tokens) && same_places(outputs, other.outputs);
+    }
+    return tokens == other.tokens && outputs == other.outputs;
 }
 
 void row_table::govern(int32_t seq, int32_t first, const row_adapter * adapter, float scale) {
@@ -110,30 +168,42 @@ row_plan row_table::plan(const llama_ubatch & ubatch) const {
         }
         output += wanted ? 1 : 0;
     }
+    if (!plan.tokens.empty() && model_stacks != nullptr) {
+        if (std::shared_ptr<const lora_stack> stack = model_stacks->current()) {
+            choose_form(plan, std::move(stack));
+        }
+    }
     return plan;
 }
 
-ggml_tensor * add_row_lora(ggml_context * ctx, const row_plan & plan, const ggml_tensor * weight, ggml_tensor * rows,
-                           ggml_tensor * product) {
-    if (plan.worst_case) {
-        return add_worst_case(ctx, weight, rows, product);
+void check_rows(const ggml_tensor * weight, const ggml_tensor * rows, int64_t end) {
+    if (end > rows->ne[1] || ggml_nrows(rows) != rows->ne[1]) {
+        throw std::runtime_error(std::string("rows of ") + ggml_get_name(weight) +
+                                 " do not line up with the batch: this architecture cannot be adapted there");
     }
+}
+
+ggml_tensor * add_row_lora(llm_graph_result & result, const row_plan & plan, const ggml_tensor * weight,
+                           ggml_tensor * rows, ggml_tensor * product) {
+    if (plan.worst_case) {
+        return add_worst_case(result, weight, rows, product);
+    }
+    if (plan.stacked) {
+        product = add_stacked(result, plan, weight, rows, product);
+    }
+    ggml_context * ctx = result.get_ctx();
     // Where all rows are wanted both lists are equal; where fewer are, the row count tells which one is meant.
     const bool all_rows = rows->ne[1] == plan.n_tokens;
     for (const row_span & span : all_rows ? plan.tokens : plan.outputs) {
-        const auto found = span.adapter->weights.find(weight);
-        if (found == span.adapter->weights.end()) {
+        const lora_weight * lora = span_weight(plan, span, weight);
+        if (lora == nullptr) {
             continue;
         }
-        if (span.first + span.count > rows->ne[1] || ggml_nrows(rows) != rows->ne[1]) {
-            throw std::runtime_error(std::string("rows of ") + ggml_get_name(weight) +
-                                     " do not line up with the batch: this architecture cannot be adapted there");
-        }
-        const row_adapter::weight & lora = found->second;
+        check_rows(weight, rows, span.first + span.count);
         const auto offset = static_cast<size_t>(span.first);
         ggml_tensor * input = ggml_view_2d(ctx, rows, rows->ne[0], span.count, rows->nb[1], offset * rows->nb[1]);
-        ggml_tensor * delta = ggml_mul_mat(ctx, lora.b, ggml_mul_mat(ctx, lora.a, input));
-        delta = ggml_scale(ctx, delta, lora.scale * span.scale);
+        ggml_tensor * delta = ggml_mul_mat(ctx, lora->b, ggml_mul_mat(ctx, lora->a, input));
+        delta = ggml_scale(ctx, delta, lora->scale * span.scale);
         product = ggml_acc_inplace(ctx, product, delta, product->nb[1], product->nb[2], product->nb[3],
                                    offset * product->nb[1]);
     }
@@ -148,7 +218,7 @@ bool is_adaptable(const std::string & weight_name) {
 }
 
 uint32_t adapter_nodes(const row_adapter & adapter) {
-    return static_cast<uint32_t>(adapter.weights.size()) * nodes_per_weight;
+    return static_cast<uint32_t>(adapter.n_weights) * nodes_per_weight;
 }
 
 uint32_t spare_nodes(const llama_model & model) {
@@ -165,14 +235,17 @@ const ggml_tensor * base_weight(const llama_model & model, const std::string & n
 
 std::unique_ptr<row_adapter> make_row_adapter() {
     static std::atomic<uint64_t> next_id{1};
-    return std::make_unique<row_adapter>(row_adapter{next_id++, {}});
+    return std::make_unique<row_adapter>(row_adapter{next_id++, {}, 0});
 }
 
-std::unique_ptr<row_adapter> make_row_adapter(const llama_model & model, llama_adapter_lora & adapter) {
+std::unique_ptr<row_adapter> make_row_adapter(const llama_model & model, llama_adapter_lora & adapter,
+                                              lora_stacks & stacks, float largest) {
     auto made = make_row_adapter();
     for (auto & [name, weight] : adapter.ab_map) {
         made->weights[model.get_tensor(name.c_str())] = {weight.a, weight.b, weight.get_scale(adapter.alpha, 1.0f)};
     }
+    made->n_weights = made->weights.size();
+    stacks.add(made->id, made->weights, adapter, largest);
     return made;
 }
 

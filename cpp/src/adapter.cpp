@@ -16,7 +16,11 @@ namespace alora {
 
 Adapter::Handle::~Handle() {
     if (lora != nullptr) {
-        const std::lock_guard<std::mutex> lock(model->handle().adapters_mutex);
+        Model::Handle & of = model->handle();
+        const std::lock_guard<std::mutex> lock(of.adapters_mutex);
+        if (rows) {
+            of.stacks.remove(rows->id);
+        }
         llama_adapter_lora_free(lora);
     }
 }
@@ -43,11 +47,13 @@ std::shared_ptr<const Adapter> Adapter::load(std::shared_ptr<const Model> model,
     {
         const std::lock_guard<std::mutex> lock(model->handle().adapters_mutex);
         handle->lora = llama_adapter_lora_init(llama, path.c_str());
+        if (handle->lora != nullptr) {
+            handle->rows = graph::make_row_adapter(*llama, *handle->lora, model->handle().stacks, file.largest);
+        }
     }
     if (handle->lora == nullptr) {
         throw AdapterError(path + ": " + take_error("llama.cpp could not load it"));
     }
-    handle->rows = graph::make_row_adapter(*llama, *handle->lora);
     return std::shared_ptr<const Adapter>(new Adapter(std::move(model), std::move(handle)));
 }
 

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <numeric>
 #include <set>
 #include <utility>
 
@@ -232,9 +233,10 @@ void check_pair(const Reader & reader, const Model & model, const std::string & 
     }
 }
 
-// The data must lie within the file, and be numbers: one NaN would spread through everything it touches.
-void check_data(const Reader & reader, const ggml_tensor & tensor, std::ifstream & stream, uint64_t file_size,
-                bool numbers) {
+// The data must lie within the file, and be numbers: one NaN would spread through everything it touches. Returns the
+// largest of them, 0 where `numbers` is false.
+float check_data(const Reader & reader, const ggml_tensor & tensor, std::ifstream & stream, uint64_t file_size,
+                 bool numbers) {
     const std::string name = ggml_get_name(&tensor);
     const int64_t id = gguf_find_tensor(reader.gguf(), name.c_str());
     const uint64_t offset = gguf_get_data_offset(reader.gguf()) + gguf_get_tensor_offset(reader.gguf(), id);
@@ -244,7 +246,7 @@ void check_data(const Reader & reader, const ggml_tensor & tensor, std::ifstream
                     ", but the file has " + std::to_string(file_size));
     }
     if (!numbers) {
-        return;
+        return 0.0f;
     }
     std::vector<char> bytes(size);
     stream.seekg(static_cast<std::streamoff>(offset));
@@ -263,6 +265,8 @@ void check_data(const Reader & reader, const ggml_tensor & tensor, std::ifstream
     if (!stream || !std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
         reader.fail("'" + name + "' holds values that are not finite numbers; the training run or the file is broken");
     }
+    return std::accumulate(values.begin(), values.end(), 0.0f,
+                           [](float largest, float value) { return std::max(largest, std::abs(value)); });
 }
 
 } // namespace
@@ -279,7 +283,7 @@ AdapterFile read_adapter_file(const std::string & path, const Model & model, boo
     for (const auto & [name, pair] : pair_tensors(reader)) {
         check_pair(reader, model, name, pair);
         for (const ggml_tensor * tensor : {pair.a, pair.b}) {
-            check_data(reader, *tensor, stream, file_size, numbers);
+            file.largest = std::max(file.largest, check_data(reader, *tensor, stream, file_size, numbers));
         }
         file.rank = std::max(file.rank, static_cast<int>(pair.a->ne[1]));
         file.size += ggml_nbytes(pair.a) + ggml_nbytes(pair.b);

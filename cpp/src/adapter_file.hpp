@@ -30,6 +30,7 @@ struct AdapterFile {
     int rank = 0;
     std::vector<std::string> targets;
     uint64_t size = 0;
+    float largest = 0.0f; // of all its numbers, where these were read
     AdapterBase base;
 };
 

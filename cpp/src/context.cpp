@@ -155,6 +155,7 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
     if (!graph::attach_lineage(*llama)) {
         throw BackendError("architecture '" + model->architecture() + "' has a memory that branches cannot share yet");
     }
+    graph::row_table_of(*llama).use(model->handle().stacks);
     const graph::memory_parts parts = graph::memory_parts_of(*llama);
     cells = parts.cells;
     states = parts.states;

@@ -4,6 +4,7 @@
 #include "alora/model.hpp"
 
 #include "llama.h"
+#include "lora_stack.h"
 
 #include <map>
 #include <memory>
@@ -30,6 +31,7 @@ struct Model::Handle {
     std::vector<BuiltInAdapter> built_in_adapters;
     // llama.cpp keeps a list of adapters in the model and reads it when a context is made.
     std::mutex adapters_mutex;
+    graph::lora_stacks stacks; // those of its adapters that are on a GPU
 };
 
 } // namespace alora

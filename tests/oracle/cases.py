@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from oracle.tiny_models import (
@@ -18,7 +20,8 @@ from oracle.tiny_models import (
 GENERATED = 16
 PROMPT_LENGTH = 12
 PROMPTS = ("start", "middle", "end", "twice")
-TOLERANCE = 1e-4
+# A GPU multiplies F32 in fewer bits: benchmarks/gpu says by how much.
+TOLERANCE = float(os.environ.get("ALORA_TEST_TOLERANCE", "1e-4"))
 
 ADAPTERS: dict[str, AdapterSpec] = {
     f"{name}-r{rank}{'-rslora' if use_rslora else ''}": AdapterSpec(

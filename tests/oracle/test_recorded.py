@@ -108,8 +108,13 @@ def test_greedy_tokens(bench: Bench, name: str) -> None:
 
 
 @pytest.mark.parametrize("n_ubatch", UBATCHES)
-def test_different_adapters_in_one_batch(bench: Bench, n_ubatch: int) -> None:
-    """Every adapter governs its own branch of one fused batch, and nothing else."""
+@pytest.mark.parametrize("stacked", [False, True])
+def test_different_adapters_in_one_batch(
+    bench: Bench, n_ubatch: int, stacked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every adapter governs its own branch of one fused batch, and nothing else; so in the form for GPUs, too."""
+    if stacked:
+        monkeypatch.setenv("ALORA_STACK_ADAPTERS", "1")
     context = make_context(bench.model, n_ubatch=n_ubatch)
     queued = []
     for index, name in enumerate(adapter_names(bench.family)):
