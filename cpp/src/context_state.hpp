@@ -2,6 +2,7 @@
 #pragma once
 
 #include "alora/context.hpp"
+#include "cpu_function.hpp"
 #include "segment.hpp"
 
 #include "llama.h"
@@ -21,7 +22,9 @@ struct LlamaContextDeleter {
     void operator()(llama_context * context) const { llama_free(context); }
 };
 struct ThreadpoolDeleter {
-    void operator()(ggml_threadpool * pool) const { ggml_threadpool_free(pool); }
+    void operator()(ggml_threadpool * pool) const {
+        cpu_function<decltype(ggml_threadpool_free)>("ggml_threadpool_free")(pool);
+    }
 };
 
 struct Row; // batch.cpp's: one queued row

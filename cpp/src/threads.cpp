@@ -1,4 +1,4 @@
-#include "threads.hpp"
+#include "alora/processor.hpp"
 
 #include <algorithm>
 #include <fstream>
