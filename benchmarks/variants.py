@@ -118,7 +118,9 @@ def main() -> None:
         return
     if options.native is None or options.wheel is None or options.rounds < 1:
         parser.error("--native and --wheel are needed, and one round or more")
-    native, wheel = (Installation(one, options.model.resolve(), options.threads) for one in (options.native, options.wheel))
+    native, wheel = (
+        Installation(one, options.model.resolve(), options.threads) for one in (options.native, options.wheel)
+    )
     found = measure(native, wheel, options.rounds)
     native.close()
     wheel.close()

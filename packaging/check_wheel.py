@@ -18,7 +18,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 LARGEST = 30_000_000  # bytes
-LIBRARY = re.compile(r"alora_cpp/(_core\.[^/]+|libalora_cpu_(?P<variant>\w+))\.so")
+LIBRARY = re.compile(r"alora_cpp/(_core\.[^/]+|kernels/libalora_cpu_(?P<variant>\w+))\.so")
 # What each lets out.
 CORE_SYMBOLS = {"PyInit__core"}
 VARIANT_SYMBOLS = {"alora_cpu_start"}

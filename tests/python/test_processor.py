@@ -28,16 +28,28 @@ except BackendError as error:
     print(json.dumps({"error": str(error)}))
 """
 
+# An editable install finds its modules before sys.path is looked at.
+ELSEWHERE = """
+import sys
+from importlib.machinery import PathFinder
+sys.meta_path.insert(0, PathFinder)
+sys.path.insert(0, {folder!r})
+"""
+
 
 def chosen(named: str | None, package: Path | None = None) -> dict[str, Any]:
     """What a process of its own chooses: with ALORA_CPU_VARIANT, or with a package that lies elsewhere."""
     environment = {name: value for name, value in os.environ.items() if name != "ALORA_CPU_VARIANT"}
     if named is not None:
         environment["ALORA_CPU_VARIANT"] = named
-    # A path given first comes before an editable install's own finder only if that is asked later: hence no site hooks.
-    begin = "" if package is None else f"import sys; sys.meta_path[:0] = [sys.meta_path[-1]]; sys.path[:0] = [{str(package)!r}]\n"
+    begin = "" if package is None else ELSEWHERE.format(folder=str(package))
     done = subprocess.run(
-        [sys.executable, "-c", begin + CHOOSE], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", begin + CHOOSE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
     found: dict[str, Any] = json.loads(done.stdout)
@@ -107,23 +119,24 @@ def test_threads_are_as_many_as_a_context_takes() -> None:
 def package(tmp_path: Path) -> Path:
     """A folder with a copy of the package that may be damaged: the parts that choosing needs."""
     here = Path(_core.__file__).parent
-    (tmp_path / "alora_cpp").mkdir()
+    (tmp_path / "alora_cpp" / "kernels").mkdir(parents=True)
     for module in ("__init__", "errors", "on_demand", "processor", "labelled_data"):
         shutil.copy(Path(sys.modules["alora_cpp"].__file__ or "").with_name(f"{module}.py"), tmp_path / "alora_cpp")
-    for library in [Path(_core.__file__), *here.glob("libalora_cpu_*")]:
-        shutil.copy(library, tmp_path / "alora_cpp")
+    shutil.copy(_core.__file__, tmp_path / "alora_cpp")
+    for library in here.glob("kernels/*"):
+        shutil.copy(library, tmp_path / "alora_cpp" / "kernels")
     return tmp_path
 
 
 def library_of(package: Path, name: str) -> Path:
     (variant,) = (one for one in VARIANTS if one.name == name)
     assert variant.library is not None
-    return package / "alora_cpp" / variant.library.name
+    return package / "alora_cpp" / "kernels" / variant.library.name
 
 
 @needs_libraries
 def test_libraries_are_those_beside_the_module() -> None:
-    assert {one.library.parent for one in VARIANTS if one.library} == {Path(_core.__file__).parent}
+    assert {one.library.parent for one in VARIANTS if one.library} == {Path(_core.__file__).parent / "kernels"}
     assert all(one.library.is_file() for one in VARIANTS if one.library)
 
 

@@ -64,7 +64,7 @@ function(alora_add_cpu_variants)
     # ggml's own check of the processor is not asked, and must not be exported.
     set_target_properties(${variant}-feats PROPERTIES COMPILE_DEFINITIONS GGML_BACKEND_DL)
     set_target_properties(${variant} PROPERTIES
-      PREFIX "lib" OUTPUT_NAME "alora_cpu_${name}" LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}")
+      PREFIX "lib" OUTPUT_NAME "alora_cpu_${name}" LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/kernels")
     if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
       target_link_options(${variant} PRIVATE "-Wl,--version-script=${graph_patch}/cpu_variant.map")
       set_target_properties(${variant} PROPERTIES LINK_DEPENDS "${graph_patch}/cpu_variant.map")

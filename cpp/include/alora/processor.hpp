@@ -1,5 +1,6 @@
-// Which kernels compute on the processor. A build for one machine has them linked in; a wheel has several variants, each in
-// a library beside the core's own, and the best that the processor can run is taken when the first model is loaded.
+// Which kernels compute on the processor. A build for one machine has them linked in. A wheel has several variants, each a
+// library in the folder `kernels` beside the core's own; the best that the processor can run is taken when the first model
+// is loaded.
 #pragma once
 
 #include <string>

@@ -73,7 +73,9 @@ def _look_at_processor(found: Findings) -> None:
     try:
         from alora_cpp.processor import chosen_variant, devices, features, physical_cores, variants
     except ImportError as error:
-        found.problems.append(f"the compiled module cannot be loaded ({error}): install alora_cpp again, for this Python")
+        found.problems.append(
+            f"the compiled module cannot be loaded ({error}): install alora_cpp again, for this Python"
+        )
         return
     facts["threads"] = physical_cores()
     facts["features"] = list(features())
