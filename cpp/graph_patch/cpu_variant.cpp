@@ -20,7 +20,8 @@ ggml_backend_reg_t cpu_backend = nullptr;
 
 alora_cpu_start_function find_start(const std::string & path, std::string & error) {
     const std::filesystem::path file = std::filesystem::u8path(path);
-    HMODULE library = LoadLibraryExW(file.c_str(), nullptr, LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS);
+    HMODULE library =
+        LoadLibraryExW(file.c_str(), nullptr, LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS);
     FARPROC found = library == nullptr ? nullptr : GetProcAddress(library, "alora_cpu_start");
     if (found == nullptr) {
         error = "Windows error " + std::to_string(GetLastError());

@@ -14,8 +14,8 @@ using alora_cpu_start_function = ggml_backend_reg_t (*)(const char * build, ggml
 
 namespace alora::graph {
 
-// Makes the library at that path (UTF-8) the process's CPU backend; it stays loaded until the process ends. To be called
-// before anything of ggml's registry is, and no more once it has succeeded. Returns what went wrong, or nothing.
+// Makes the library at that path (UTF-8) the process's CPU backend; it stays loaded until the process ends. To be
+// called before anything of ggml's registry is, and no more once it has succeeded. Returns what went wrong, or nothing.
 std::string load_cpu_variant(const std::string & path);
 
 } // namespace alora::graph

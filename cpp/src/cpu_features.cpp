@@ -63,8 +63,8 @@ bool bit(uint32_t word, unsigned position) {
 } // namespace
 
 std::vector<std::string> cpu_features() {
-    constexpr uint64_t ymm = 0x6;      // SSE and AVX registers
-    constexpr uint64_t zmm = 0xe6;     // and the masks and halves of AVX-512
+    constexpr uint64_t ymm = 0x6;       // SSE and AVX registers
+    constexpr uint64_t zmm = 0xe6;      // and the masks and halves of AVX-512
     constexpr uint64_t tiles = 0x60000; // AMX
     const Registers basic = cpuid(1, 0);
     const Registers extended = cpuid(7, 0);

@@ -46,7 +46,8 @@ std::filesystem::path own_folder() {
     std::wstring name(32768, L'\0'); // the longest that Windows has
     if (GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
                            static_cast<LPCWSTR>(here), &library) == 0) {
-        throw BackendError("Windows does not say where this library lies (error " + std::to_string(GetLastError()) + ")");
+        throw BackendError("Windows does not say where this library lies (error " + std::to_string(GetLastError()) +
+                           ")");
     }
     name.resize(GetModuleFileNameW(library, name.data(), static_cast<DWORD>(name.size())));
     return std::filesystem::path(name).parent_path();

@@ -1,6 +1,6 @@
-// Which kernels compute on the processor. A build for one machine has them linked in. A wheel has several variants, each a
-// library in the folder `kernels` beside the core's own; the best that the processor can run is taken when the first model
-// is loaded.
+// Which kernels compute on the processor. A build for one machine has them linked in. A wheel has several variants,
+// each a library in the folder `kernels` beside the core's own; the best that the processor can run is taken when the
+// first model is loaded.
 #pragma once
 
 #include <string>
@@ -27,13 +27,13 @@ std::vector<std::string> cpu_features();
 // What this build has, the most demanding last.
 std::vector<CpuVariant> cpu_variants();
 
-// The variant that computes in this process; chosen by the first call, or by the first model that is loaded. The variable
-// ALORA_CPU_VARIANT names another one, for tests and reports of errors. Throws BackendError where it names none that
-// there is and that the processor can run, or where no variant can be loaded. Any thread may call it.
+// The variant that computes in this process; chosen by the first call, or by the first model that is loaded. The
+// variable ALORA_CPU_VARIANT names another one, for tests and reports of errors. Throws BackendError where it names
+// none that there is and that the processor can run, or where no variant can be loaded. Any thread may call it.
 ChosenCpuVariant chosen_cpu_variant();
 
-// Physical cores that this process may use, as many as a context has threads by default: two threads on one core only get
-// in each other's way here.
+// Physical cores that this process may use, as many as a context has threads by default: two threads on one core only
+// get in each other's way here.
 int n_physical_cores();
 
 } // namespace alora

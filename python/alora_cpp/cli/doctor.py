@@ -17,8 +17,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="say what this machine has, what was chosen for it, and what is wrong",
-        description="Look at the processor and the kernels that were chosen for it, threads, memory, GPUs and the hub's "
-        "cache, and ask the bundled model one question. Exits with 1 where something is wrong.",
+        description="Look at the processor and the kernels that were chosen for it, threads, memory, GPUs and the "
+        "hub's cache, and ask the bundled model one question. Exits with 1 where something is wrong.",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)

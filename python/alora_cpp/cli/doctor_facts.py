@@ -158,7 +158,7 @@ def _try(found: Findings) -> None:
     found.facts["trial"] = {"label": done.stdout.strip(), "seconds": round(time.perf_counter() - began, 3)}
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        found.problems.append(
-            f"asking the bundled model ended with {done.returncode} ({last}): if that is a crash, set ALORA_CPU_VARIANT "
-            f"to another variant than '{found.facts['processor']['variant']}', and report it with this output"
-        )
+        advice = "report it with this output"
+        if len(found.facts["processor"]["variants"]) > 1:
+            advice += f", and try another ALORA_CPU_VARIANT than {found.facts['processor']['variant']}"
+        found.problems.append(f"asking the bundled model ended with {done.returncode} ({last}): {advice}")
