@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -161,6 +162,17 @@ def test_a_library_of_something_else_is_passed_over(package: Path) -> None:
     best, second = usable()[-1], usable()[-2]
     shutil.copy(package / "alora_cpp" / Path(_core.__file__).name, library_of(package, best))
     assert chosen(None, package)["name"] == second
+
+
+@needs_libraries
+def test_a_library_of_another_build_is_passed_over(package: Path) -> None:
+    best, second = usable()[-1], usable()[-2]
+    library = library_of(package, best)
+    # What both are compiled from is in each of them, as a hash.
+    library.write_bytes(re.sub(rb"[0-9a-f]{64}", b"0" * 64, library.read_bytes()))
+    found = chosen(None, package)
+    assert found["name"] == second
+    assert "another build" in found["passed_over"][0]
 
 
 @needs_libraries
