@@ -99,6 +99,7 @@ ChosenCpuVariant choose_named(const std::string & name, const std::vector<CpuVar
         std::find_if(variants.begin(), variants.end(), [&](const CpuVariant & one) { return one.name == name; });
     if (found == variants.end()) {
         std::vector<std::string> names;
+        names.reserve(variants.size());
         for (const CpuVariant & one : variants) {
             names.push_back(one.name);
         }
