@@ -23,6 +23,7 @@ CLANG_FORMAT = "clang-format==23.1.5"
 CLANG_TIDY = "clang-tidy==23.1.4"
 MYPY = "mypy==2.4.1"
 PYBIND11 = "pybind11==3.1.0"
+PYINSTALLER = "pyinstaller==6.22.3"
 RUFF = "ruff==0.17.6"
 STUBGEN = "pybind11-stubgen==3.0.0"
 # PyPI's torch for Linux brings gigabytes of CUDA libraries along. To be spared them, ask for a CPU build:
@@ -176,6 +177,25 @@ def bench(session: nox.Session) -> None:
     """Runs a benchmark: `nox -s bench -- benchmarks/fused.py ARGUMENTS`."""
     session.install(".", env=CCACHE)
     session.run("python", *(session.posargs or ["benchmarks/fused.py"]))
+
+
+@nox.session
+def desktop(session: nox.Session) -> None:
+    """Tests examples/desktop without a screen, freezes it with PyInstaller and lets the frozen app test itself."""
+    session.install(".[test]", "./examples/desktop", PYINSTALLER, env=CCACHE)
+    session.run("pytest", "tests/desktop", *session.posargs)
+    folder = ROOT / "build/desktop"
+    shutil.rmtree(folder, ignore_errors=True)
+    where = ("--distpath", str(folder / "made"), "--workpath", str(folder / "work"), "--specpath", str(folder))
+    what = ("--windowed", "--name", "alora-desktop", "examples/desktop/alora_desktop/__main__.py")
+    session.run("pyinstaller", "--noconfirm", "--log-level", "WARN", *where, *what)
+    # Where it was made, it might find what it has not taken along.
+    frozen = Path(shutil.move(folder / "made/alora-desktop", folder / "moved elsewhere"))
+    size = sum(file.stat().st_size for file in frozen.rglob("*") if not file.is_symlink())
+    session.log(f"the frozen app has {size / 1e6:.0f} MB")
+    program = frozen / ("alora-desktop.exe" if sys.platform == "win32" else "alora-desktop")
+    for isolation in ("process", "none"):
+        session.run(str(program), "--self-test", "--isolation", isolation, external=True)
 
 
 @nox.session

@@ -8,6 +8,8 @@ namespace {
 
 using alora::graph::packed_block;
 using alora::graph::packed_problem;
+using alora::graph::packed_tile;
+using alora::graph::Seen;
 
 constexpr int most_columns = 64;
 // Enough pieces of work that no thread waits long for the last one.
@@ -56,6 +58,34 @@ bool known(const ggml_tensor * operation) {
     return plain && types && one_stream && sizes && masked;
 }
 
+// Some blocks against one part of the keys, tile by tile.
+void read(const packed_problem & p, int64_t piece, float * scratch, float * parts) {
+    const int64_t part = piece % p.n_parts;
+    const int64_t first = piece / p.n_parts * p.blocks_together();
+    const auto block = [&](int64_t number) {
+        return packed_block(p, number, scratch + p.tile_scratch() + (number - first) * p.block_scratch());
+    };
+    const int64_t end = first + p.blocks_together();
+    for (int64_t number = first; number < end; ++number) {
+        block(number).begin();
+    }
+    packed_tile tile(p, block(first).first_row(), block(first).key_head(), scratch);
+    const int64_t n_tiles = p.n_keys / alora::graph::tile_keys;
+    for (int64_t i = part * n_tiles / p.n_parts; i < (part + 1) * n_tiles / p.n_parts; ++i) {
+        tile.load(i * alora::graph::tile_keys);
+        for (int64_t number = first; number < end && tile.seen() != Seen::none; ++number) {
+            block(number).read(tile);
+        }
+    }
+    for (int64_t number = first; number < end; ++number) {
+        if (p.n_parts == 1) {
+            block(number).write();
+        } else {
+            block(number).leave(parts + (number * p.n_parts + part) * p.left_over());
+        }
+    }
+}
+
 } // namespace
 
 size_t alora_packed_attention_work(const ggml_tensor * operation, int n_threads) {
@@ -78,21 +108,14 @@ bool alora_packed_attention(const ggml_compute_params * params, ggml_tensor * op
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
     ggml_barrier(params->threadpool);
-    const int64_t pieces = p.n_blocks() * p.n_parts;
-    for (int64_t piece = params->ith; piece < pieces; piece = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        packed_block block(p, piece / p.n_parts, scratch);
-        block.read(piece % p.n_parts);
-        if (p.n_parts == 1) {
-            block.write();
-        } else {
-            block.leave(parts + piece * p.left_over());
-        }
+    for (int64_t piece = params->ith; piece < p.n_pieces(); piece = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        read(p, piece, scratch, parts);
     }
     if (p.n_parts > 1) {
         ggml_barrier(params->threadpool);
         for (int64_t number = params->ith; number < p.n_blocks(); number += params->nth) {
-            packed_block block(p, number, scratch);
-            block.join(parts + number * p.n_parts * p.left_over());
+            packed_block block(p, number, scratch + p.width());
+            block.join(parts + number * p.n_parts * p.left_over(), scratch);
             block.write();
         }
     }

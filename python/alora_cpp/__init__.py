@@ -20,6 +20,7 @@ from alora_cpp.errors import (
     PositionError,
     TokenError,
     TrainingError,
+    WorkerCrashed,
 )
 from alora_cpp.on_demand import on_demand
 
@@ -92,5 +93,6 @@ __all__ = [
     "TokenError",
     "TrainingError",
     "Verdict",
+    "WorkerCrashed",
     "set_log_sink",
 ]

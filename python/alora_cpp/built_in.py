@@ -72,7 +72,7 @@ class BuiltInIntrinsic:
             AdapterError: Its `io.yaml` cannot be read.
         """
         tokens = [self.control_token, *(self.invocation or ())[1:]]
-        core = _core.Adapter.built_in(model._core, self.index, self.name, self.io_text(), tokens)
+        core = model._engine.Adapter.built_in(model._core, self.index, self.name, self.io_text(), tokens)
         return BuiltInAdapter(
             core,
             substitute_token=self.substitute_token,

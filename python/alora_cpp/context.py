@@ -115,7 +115,8 @@ class Context:
             ArgumentError, ContextFullError, ClosedError: As for `score`.
         """
         asked = [(branch._core, [self._label_tokens(label) for label in labels]) for branch, labels in queries]
-        return Scoring(_core.Scoring(self._core, asked), [tuple(labels) for _, labels in queries])
+        core: _core.Scoring = self._model._engine.Scoring(self._core, asked)
+        return Scoring(core, [tuple(labels) for _, labels in queries])
 
     def _label_tokens(self, label: Label) -> list[int]:
         return self._model.tokenize(label) if isinstance(label, str) else list(label)
@@ -196,7 +197,7 @@ class Context:
         Raises:
             ArgumentError: An option is outside its range.
         """
-        core = _core.Generation(
+        core: _core.Generation = self._model._engine.Generation(
             self._core,
             [branch._core for branch in branches],
             max_tokens=max_tokens,

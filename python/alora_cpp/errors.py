@@ -69,3 +69,7 @@ class Cancelled(AloraError):  # noqa: N818 - an outcome that was asked for, name
 
 class BackendError(AloraError):
     """The compute backend failed."""
+
+
+class WorkerCrashed(AloraError):  # noqa: N818 - what happened, as the process's own end, not a mistake of a call
+    """The worker process of a model loaded with `isolation="process"` is gone; the next call starts another one."""

@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any, Literal
 
 from alora_cpp import _core
 from alora_cpp.errors import ArgumentError, ClosedError
+from alora_cpp.isolation import engine_for
+
+Isolation = Literal["none", "process"]
 
 # Enough to tell fine-tunes of one model apart: they differ in every weight.
 _N_SAMPLES, _SAMPLE_SIZE = 256, 4096
@@ -25,9 +29,12 @@ class LoadedModel:
         n_gpu_layers: int = -1,
         progress: Callable[[float], bool] | None = None,
         vocabulary_only: bool = False,
+        isolation: Isolation = "none",
     ) -> None:
         """Loads the file; `Model` says more."""
-        self._loaded: _core.Model | None = _core.Model.load(
+        # Has the classes of the core, which may compute elsewhere.
+        self._engine = engine_for(isolation)
+        self._loaded: _core.Model | None = self._engine.Model.load(
             fspath(path), n_gpu_layers=n_gpu_layers, progress=progress, vocabulary_only=vocabulary_only
         )
 
@@ -36,6 +43,13 @@ class LoadedModel:
         if self._loaded is None:
             raise ClosedError("the model is closed; load it again")
         return self._loaded
+
+    def _unload(self) -> None:
+        """Lets go of the weights; a worker process ends with all that is in it."""
+        loaded: Any = self._loaded
+        self._loaded = None
+        if loaded is not None and self._engine is not _core:
+            loaded.close()
 
     def tokenize(self, text: str, *, parse_special: bool = False, add_special: bool = False) -> list[int]:
         """Text to tokens.

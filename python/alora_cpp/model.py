@@ -17,7 +17,7 @@ from alora_cpp.chat_template import ChatTemplate
 from alora_cpp.context import Context
 from alora_cpp.errors import ArgumentError
 from alora_cpp.intrinsic import Activation, Compat, Intrinsic, find_io_config, named
-from alora_cpp.loaded_model import LoadedModel
+from alora_cpp.loaded_model import Isolation, LoadedModel
 
 
 class Model(LoadedModel):
@@ -30,6 +30,7 @@ class Model(LoadedModel):
         n_gpu_layers: int = -1,
         progress: Callable[[float], bool] | None = None,
         vocabulary_only: bool = False,
+        isolation: Isolation = "none",
     ) -> None:
         """Loads a GGUF model.
 
@@ -38,12 +39,22 @@ class Model(LoadedModel):
             n_gpu_layers: Layers computed on the GPU, where this build has one; negative: all.
             progress: Told the fraction loaded now and then; returning False cancels.
             vocabulary_only: Whether to leave the weights out: text becomes tokens, but nothing can be computed.
+            isolation: `process`: it is loaded and computes in a worker process of its own, so that this one goes on
+                where that one crashes.
 
         Raises:
             ModelLoadError: The file is missing, broken or of a kind that cannot be run.
             Cancelled: `progress` said so.
+            WorkerCrashed: The worker process cannot be started, or crashed. Any call to the model, and to what is made
+                with it, may raise this one; the next call starts another worker.
         """
-        super().__init__(path, n_gpu_layers=n_gpu_layers, progress=progress, vocabulary_only=vocabulary_only)
+        super().__init__(
+            path,
+            n_gpu_layers=n_gpu_layers,
+            progress=progress,
+            vocabulary_only=vocabulary_only,
+            isolation=isolation,
+        )
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._intrinsics: dict[str, Intrinsic] = {}
 
@@ -56,6 +67,7 @@ class Model(LoadedModel):
         revision: str | None = None,
         n_gpu_layers: int = -1,
         progress: Callable[[float], bool] | None = None,
+        isolation: Isolation = "none",
     ) -> Model:
         """Loads a model from the Hugging Face hub; it is downloaded to the hub's own cache unless it is there.
 
@@ -66,22 +78,28 @@ class Model(LoadedModel):
             revision: A branch, tag or commit; the newest of the main branch if not given.
             n_gpu_layers: As for `Model`.
             progress: Told the fraction downloaded, then the fraction loaded; returning False cancels.
+            isolation: As for `Model`.
 
         Raises:
             ArgumentError: `repo` is malformed.
             HubError: There is no such file, it may not be read, or it is not what the hub says it is.
             ModelLoadError: It is of a kind that cannot be run.
             Cancelled: `progress` said so.
+            WorkerCrashed: As for `Model`.
         """
         from alora_cpp.hub import download_model
 
         path = download_model(repo, filename_pattern, revision=revision, progress=progress)
-        return cls(path, n_gpu_layers=n_gpu_layers, progress=progress)
+        return cls(path, n_gpu_layers=n_gpu_layers, progress=progress, isolation=isolation)
 
     @classmethod
-    def bundled(cls) -> Model:
-        """The small model that comes with the package, with its intrinsics loaded."""
-        model = cls(BUNDLED)
+    def bundled(cls, *, isolation: Isolation = "none") -> Model:
+        """The small model that comes with the package, with its intrinsics loaded.
+
+        Args:
+            isolation: As for `Model`.
+        """
+        model = cls(BUNDLED, isolation=isolation)
         for file in bundled_adapters().values():
             model.load_intrinsic(file)
         return model
@@ -115,7 +133,7 @@ class Model(LoadedModel):
         modes: dict[object, str] = {None: "auto", True: "on", False: "off"}
         if flash_attention not in modes:
             raise ArgumentError(f"flash_attention is {flash_attention!r}, expected True, False or None")
-        core = _core.Context.create(
+        core: _core.Context = self._engine.Context.create(
             self._core,
             n_ctx=_given("n_ctx", n_ctx) or min(self.n_ctx_train, 8192),
             n_branches=_given("n_branches", n_branches),
@@ -301,7 +319,7 @@ class Model(LoadedModel):
         for context in list(self._contexts):
             context.close()
         self._intrinsics.clear()
-        self._loaded = None
+        self._unload()
 
     def __enter__(self) -> Model:
         return self

@@ -14,6 +14,7 @@ sys.path[:0] = [str(folder) for folder in (_HERE, _HERE.parent) if str(folder) n
 
 if TYPE_CHECKING:
     from hub_server import Hub
+    from isolated import Workers
 
     from alora_cpp import Adapter, Context, Model
     from oracle.tiny_models import TinyModel
@@ -114,3 +115,13 @@ def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HOME", str(home))
     monkeypatch.setattr(constants, "HF_HOME", str(home))
     return home
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
+    """The worker processes that are started during a test."""
+    from isolated import Workers
+
+    from alora_cpp.isolation import command
+
+    return Workers.noted(monkeypatch, command.subprocess)

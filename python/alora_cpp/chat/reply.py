@@ -119,7 +119,7 @@ class Reply(Iterator[str]):
         """
         if not self._has_begun:
             self._begin()
-        elif self._trunk.closed or self._trunk.length != self._length:
+        elif self._trunk_length() != self._length:
             raise ClosedError(
                 "the reply cannot go on: the conversation was read or closed since its last piece; take a reply to its "
                 "end, or close it, before you check the chat or let it reply anew"
@@ -133,6 +133,13 @@ class Reply(Iterator[str]):
             self.close()
         self._length = self._trunk.length
         return piece
+
+    def _trunk_length(self) -> int | None:
+        """Rows of the trunk; None where it was closed. Where it was lost in a crash, this says so."""
+        try:
+            return self._trunk.length
+        except ClosedError:
+            return None
 
     def _begin(self) -> None:
         self._place = len(self._chat.messages)

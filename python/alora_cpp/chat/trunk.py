@@ -39,11 +39,17 @@ class Trunk:
             ArgumentError: There are no messages, or the chat template refuses them.
             ContextFullError: They do not fit.
         """
+        self._begin_anew_if_lost()
         tokens = self._shorten(add_generation_prompt)
         if len(tokens) > self._context.n_ctx * 7 // 8 and self.forget():
             tokens = self._shorten(add_generation_prompt)
         self._branch.append(tokens[self._branch.length :])
         return self._branch
+
+    def _begin_anew_if_lost(self) -> None:
+        """Where the worker process has crashed that had the branch: what was said is known here, and read again."""
+        if self._branch.closed:
+            self._branch = self._context.branch()
 
     def _shorten(self, add_generation_prompt: bool) -> list[int]:
         """Takes from the branch's end what the conversation does not have there; returns the conversation's tokens."""
@@ -67,6 +73,7 @@ class Trunk:
         Returns:
             Whether anything was forgotten.
         """
+        self._begin_anew_if_lost()
         beginnings = self._transcript.later_beginnings() if self._shifts else []
         if not beginnings:
             return False

@@ -8,7 +8,6 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from alora_cpp import _core
 from alora_cpp.adapter import Adapter
 from alora_cpp.conversion_cache import as_gguf
 
@@ -47,7 +46,7 @@ class Place:
         if self.built_in is not None:
             self.built_in.load(model)
             return
-        _core.Adapter.check(model._core, fspath(self._gguf(model)), force=self.force)
+        model._engine.Adapter.check(model._core, fspath(self._gguf(model)), force=self.force)
 
     def load(self, model: Model) -> Adapter:
         """Loads it.
@@ -58,7 +57,7 @@ class Place:
         """
         if self.built_in is not None:
             return self.built_in.load(model)
-        return Adapter(_core.Adapter.load(model._core, fspath(self._gguf(model)), force=self.force))
+        return Adapter(model._engine.Adapter.load(model._core, fspath(self._gguf(model)), force=self.force))
 
     def invocation_tokens(self, model: Model) -> list[int]:
         """The tokens that call it; empty for an ordinary LoRA. For places that were checked."""
