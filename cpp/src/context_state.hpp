@@ -2,8 +2,9 @@
 #pragma once
 
 #include "alora/context.hpp"
+#include "cpu_function.hpp"
+#include "process.hpp"
 #include "segment.hpp"
-#include "threads.hpp"
 
 #include "llama.h"
 
@@ -26,7 +27,7 @@ struct ThreadpoolDeleter {
     // A forked process has a copy of the pool without its threads: it would wait for them for ever.
     void operator()(ggml_threadpool * pool) const {
         if (process == process_id()) {
-            ggml_threadpool_free(pool);
+            cpu_function<decltype(ggml_threadpool_free)>("ggml_threadpool_free")(pool);
         }
     }
 };

@@ -1,5 +1,7 @@
 #include "log.hpp"
 
+#include "alora/processor.hpp"
+
 #include "llama.h"
 
 #include <memory>
@@ -67,9 +69,20 @@ void set_log_sink(LogSink sink) {
     current_sink = std::move(shared);
 }
 
+void take_logs() {
+    static const bool taken = [] {
+        llama_log_set(on_log, nullptr);
+        return true;
+    }();
+    (void)taken;
+}
+
 void start_backend() {
     static const bool started = [] {
-        llama_log_set(on_log, nullptr);
+        take_logs();
+        for (const std::string & passed_over : chosen_cpu_variant().passed_over) {
+            on_log(GGML_LOG_LEVEL_WARN, (passed_over + "\n").c_str(), nullptr);
+        }
         llama_backend_init();
         return true;
     }();

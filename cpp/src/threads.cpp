@@ -1,4 +1,4 @@
-#include "threads.hpp"
+#include "alora/processor.hpp"
 
 #include <algorithm>
 #include <fstream>
@@ -10,9 +10,6 @@
 #include <sched.h>
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
-#endif
-#if !defined(_WIN32)
-#include <unistd.h>
 #endif
 
 namespace alora {
@@ -68,13 +65,5 @@ int n_physical_cores() {
 }
 
 #endif
-
-int process_id() {
-#if defined(_WIN32)
-    return 0;
-#else
-    return getpid();
-#endif
-}
 
 } // namespace alora

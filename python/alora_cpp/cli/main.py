@@ -10,14 +10,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from alora_cpp.cli import bench, chat, convert, demo, pull, run, show, train
+from alora_cpp.cli import bench, chat, convert, demo, doctor, pull, run, show, train
 from alora_cpp.cli import eval as evaluate
 from alora_cpp.cli import list as list_adapters
 from alora_cpp.errors import AloraError
 from alora_cpp.labelled_data import DataError
 
 # Each imports what it computes with when it runs, so that help and usage errors do not wait for that.
-COMMANDS = (run, chat, demo, train, evaluate, pull, list_adapters, show, convert, bench)
+COMMANDS = (run, chat, demo, train, evaluate, pull, list_adapters, show, convert, bench, doctor)
 
 
 def parser() -> argparse.ArgumentParser:
