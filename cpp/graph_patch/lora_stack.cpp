@@ -1,8 +1,9 @@
 #include "lora_stack.h"
 
+#include "cpu_function.hpp"
+
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
-#include "ggml-cpu.h"
 #include "ggml.h"
 #include "llama-adapter.h"
 
@@ -214,8 +215,9 @@ private:
 
     static bool copy_on(ggml_backend_dev_t device, const std::vector<std::pair<ggml_tensor *, ggml_tensor *>> & pairs) {
         const ggml_backend_ptr backend(ggml_backend_dev_init(device, nullptr));
-        if (backend && ggml_backend_is_cpu(backend.get())) {
-            ggml_backend_cpu_set_n_threads(backend.get(), 1); // too little work for more
+        if (backend && ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+            // Too little work for more threads.
+            cpu_function<void(ggml_backend_t, int)>("ggml_backend_set_n_threads")(backend.get(), 1);
         }
         const ggml_context_ptr context =
             make_context(pairs.size(), ggml_graph_overhead_custom(2 * pairs.size(), false));
