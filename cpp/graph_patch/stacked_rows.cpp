@@ -34,7 +34,7 @@ public:
     explicit stacked_input(row_plan plan) : plan_(std::move(plan)) {}
 
     void set_input(const llama_ubatch * /*ubatch*/) override {
-        for (const mask & mask : masks_) {
+        for (const scale_mask & mask : masks_) {
             std::vector<float> values(static_cast<size_t>(ggml_nelements(mask.tensor)), 0.0f);
             if (plan_.stack != nullptr) {
                 fill(values, mask);
@@ -51,7 +51,7 @@ public:
 
     // [width, 1, rows], for one layout and one of the plan's two lists of rows.
     ggml_tensor * mask_of(ggml_context * ctx, size_t layout, bool all_rows, int64_t width, int64_t n_rows) {
-        for (const mask & mask : masks_) {
+        for (const scale_mask & mask : masks_) {
             if (mask.layout == layout && mask.all_rows == all_rows) {
                 return mask.tensor;
             }
@@ -81,7 +81,7 @@ public:
     }
 
 private:
-    struct mask {
+    struct scale_mask {
         ggml_tensor * tensor;
         size_t layout;
         bool all_rows;
@@ -92,7 +92,7 @@ private:
         ggml_tensor * low;
     };
 
-    void fill(std::vector<float> & values, const mask & mask) const {
+    void fill(std::vector<float> & values, const scale_mask & mask) const {
         const std::vector<row_span> & spans = mask.all_rows ? plan_.tokens : plan_.outputs;
         const int64_t first = range_of(spans).first;
         const int64_t width = mask.tensor->ne[0];
@@ -109,7 +109,7 @@ private:
     }
 
     row_plan plan_;
-    std::vector<mask> masks_;
+    std::vector<scale_mask> masks_;
     std::vector<product> products_;
 };
 
