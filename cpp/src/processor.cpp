@@ -142,7 +142,8 @@ std::vector<CpuVariant> cpu_variants() {
     for (const BuiltVariant & built : built_variants()) {
         std::string path;
         if (*built.suffix != '\0') {
-            path = (own_folder() / ALORA_KERNELS / (std::string("libalora_cpu_") + built.name + built.suffix)).u8string();
+            path =
+                (own_folder() / ALORA_KERNELS / (std::string("libalora_cpu_") + built.name + built.suffix)).u8string();
         }
         variants.push_back({built.name, built.needs, path});
     }

@@ -23,8 +23,8 @@ PACKAGES = [alora_cpp, alora_cpp.train]
 NAMES = [(package, name) for package in PACKAGES for name in package.__all__]
 # Where the modules are: those of an editable install are in two places.
 FOLDERS = {one.__name__: Path(one.__file__ or "").parent for one in (alora_cpp, alora_cpp.convert)}
-# What is only installed with an extra.
-EXTRAS = ("accelerate", "matplotlib", "peft", "safetensors", "tokenizers", "torch", "transformers")
+# What is only installed with an extra, or by who freezes a program.
+EXTRAS = ("PyInstaller", "accelerate", "matplotlib", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
 
 def fresh(script: str) -> str:
