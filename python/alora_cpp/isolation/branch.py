@@ -13,6 +13,8 @@ from alora_cpp.isolation.model import Adapter
 from alora_cpp.isolation.place import Place, Resident
 from alora_cpp.isolation.wire import Held, tokens
 
+_STATE = ("length", "n_queued", "activation_position")
+
 
 class Branch(Resident):
     """A branch."""
@@ -20,6 +22,8 @@ class Branch(Resident):
     def __init__(self, place: Place, number: int) -> None:
         super().__init__(place, number)
         self._is_closed = False
+        self._known: dict[str, Any] = {}
+        self._known_at = -1
 
     def check_not_lost(self) -> None:
         """Raises what there is to say where the worker has ended."""
@@ -77,12 +81,12 @@ class Branch(Resident):
     @property
     def length(self) -> Any:
         """As in the core."""
-        return self._run("length")
+        return self._read("length")
 
     @property
     def n_queued(self) -> Any:
         """As in the core."""
-        return self._run("n_queued")
+        return self._read("n_queued")
 
     @property
     def tokens(self) -> Any:
@@ -92,4 +96,15 @@ class Branch(Resident):
     @property
     def activation_position(self) -> Any:
         """As in the core."""
-        return self._run("activation_position")
+        return self._read("activation_position")
+
+    def _read(self, name: str) -> Any:
+        # These are asked for again and again: all of them come with one message, and hold until something happens. They
+        # may change at any time while a call is under way on another thread.
+        if self.closed or self.place.is_busy:
+            return self._run(name)
+        moment = self.place.moment
+        if self._known_at != moment:
+            self._known = self.place.worker.facts(self.number, _STATE)
+            self._known_at = moment
+        return self._known[name]

@@ -24,6 +24,9 @@ _ADAPTER_FACTS = (
     "size",
 )
 
+_SHORT = 256  # bytes
+_MOST_TOKENIZED = 512
+
 
 class Model:
     """A model, and who has a worker for it."""
@@ -33,6 +36,8 @@ class Model:
         self.supervisor = supervisor
         self._facts = facts
         self._known: _Vocabulary | None = None
+        # Labels and invocations, which each check asks for again.
+        self._tokenized: dict[tuple[bytes, bool, bool], list[int]] = {}
 
     @staticmethod
     def load(
@@ -58,7 +63,17 @@ class Model:
 
     def tokenize(self, text: bytes, *, parse_special: bool = False, add_special: bool = False) -> Any:
         """As in the core."""
-        return self._run("tokenize", text, options={"parse_special": parse_special, "add_special": add_special})
+        key = (text, parse_special, add_special)
+        found = self._tokenized.get(key)
+        if found is None:
+            found = self._run("tokenize", text, options={"parse_special": parse_special, "add_special": add_special})
+            if len(text) <= _SHORT:
+                if len(self._tokenized) >= _MOST_TOKENIZED:
+                    self._tokenized.clear()
+                self._tokenized[key] = found
+        else:
+            self.supervisor.worker()  # as closed, or as newly started, as for any call
+        return list(found)
 
     def detokenize(self, values: Sequence[int], *, special: bool = False) -> Any:
         """As in the core."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +23,7 @@ class Place:
         model: Its model.
         leavings: What nobody needs any more of what lives there.
         is_closed: Whether it was closed.
+        moment: Another one after each call that may change something; what was read at the same moment still holds.
     """
 
     worker: Worker
@@ -27,26 +31,45 @@ class Place:
     model: Model
     leavings: Leavings = field(default_factory=Leavings)
     is_closed: bool = False
+    moment: int = 0
+    _moments: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _running: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.worker.drop_with(self, self.number, self.leavings)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is under way, on whatever thread."""
+        return bool(self._running)
+
+    @contextmanager
+    def _call(self, name: str) -> Iterator[None]:
+        self._running.append(name)
+        try:
+            yield
+        finally:
+            self.moment = next(self._moments)
+            self._running.pop()
+
     def run(self, name: str, *arguments: Any, target: int | None = None) -> Any:
         """Runs a method of the context, or of what lives there."""
         number = self.number if target is None else target
-        return self.worker.run(name, *arguments, target=number, leavings=self.leavings, context=self.number)
+        with self._call(name):
+            return self.worker.run(name, *arguments, target=number, leavings=self.leavings, context=self.number)
 
     def make(self, name: str, *arguments: Any, target: int | None = None, options: dict[str, Any]) -> int:
         """Like `run`, for what is kept; returns its number."""
-        made: int = self.worker.run(
-            name,
-            *arguments,
-            target=target,
-            options=options,
-            keep=True,
-            leavings=self.leavings,
-            context=self.number,
-        )
+        with self._call(name):
+            made: int = self.worker.run(
+                name,
+                *arguments,
+                target=target,
+                options=options,
+                keep=True,
+                leavings=self.leavings,
+                context=self.number,
+            )
         return made
 
 
