@@ -47,6 +47,8 @@ def _fill(context: Context) -> None:
 
 def main(path: str, contexts: list[dict[str, Any]]) -> None:
     """Prints a line of JSON for the model, then one for each context."""
+    # In a wheel, the processor's kernels are a library that is loaded with the first model.
+    Model(path, vocabulary_only=True).close()
     found = _refused(lambda: Model(path), room=6 * MIB) if Path(path).stat().st_size > 8 * MIB else {}
     before = _status("RssAnon")
     model = Model(path)
