@@ -271,6 +271,21 @@ def test_cancelling_takes_effect_while_another_thread_computes(isolated: Model) 
         assert other.logits().shape == (N_VOCAB,)
 
 
+def test_what_a_branch_says_is_of_now(isolated: Model) -> None:
+    """Tried with: what was read before a call taken for what holds after it; tokens handed out that are kept, too."""
+    with open_exact(isolated) as context:
+        branch = context.branch()
+        assert (branch.length, branch.n_queued) == (0, 0)
+        branch.append([5, 6, 7])
+        assert (branch.length, branch.n_queued) == (3, 3)
+        context.decode()
+        fork = branch.fork(1)
+        assert (branch.length, branch.n_queued, fork.length) == (3, 0, 1)
+    tokens = isolated.tokenize("yes")
+    tokens.append(0)
+    assert isolated.tokenize("yes") == tokens[:-1]
+
+
 def test_a_long_computation_makes_nobody_else_wait(isolated: Model) -> None:
     """Tried with: a worker that runs each call before it reads the next one."""
     with open_exact(isolated, n_ctx=8192) as busy, open_exact(isolated) as other:

@@ -99,9 +99,8 @@ class Branch(Resident):
         return self._read("activation_position")
 
     def _read(self, name: str) -> Any:
-        # These are asked for again and again: all of them come with one message, and hold until something happens. They
-        # may change at any time while a call is under way on another thread.
-        if self.closed or self.place.is_busy:
+        # These are asked for again and again: all of them come with one message, and hold until something happens.
+        if self.closed:
             return self._run(name)
         moment = self.place.moment
         if self._known_at != moment:

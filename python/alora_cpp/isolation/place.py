@@ -33,34 +33,26 @@ class Place:
     is_closed: bool = False
     moment: int = 0
     _moments: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    _running: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.worker.drop_with(self, self.number, self.leavings)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a call is under way, on whatever thread."""
-        return bool(self._running)
-
     @contextmanager
-    def _call(self, name: str) -> Iterator[None]:
-        self._running.append(name)
+    def _call(self) -> Iterator[None]:
         try:
             yield
         finally:
             self.moment = next(self._moments)
-            self._running.pop()
 
     def run(self, name: str, *arguments: Any, target: int | None = None) -> Any:
         """Runs a method of the context, or of what lives there."""
         number = self.number if target is None else target
-        with self._call(name):
+        with self._call():
             return self.worker.run(name, *arguments, target=number, leavings=self.leavings, context=self.number)
 
     def make(self, name: str, *arguments: Any, target: int | None = None, options: dict[str, Any]) -> int:
         """Like `run`, for what is kept; returns its number."""
-        with self._call(name):
+        with self._call():
             made: int = self.worker.run(
                 name,
                 *arguments,
