@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.gpu.report import report
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of the tests, those that compute with models; numbers of a card are TF32's, hence the tolerance.
+# Of the tests, those that compute with models; a card's products are TF32's, hence the tolerance.
 TESTS = ("tests/oracle/test_recorded.py", "tests/python/test_stacked.py", "tests/python/test_invariants.py")
 STAGES = ("build", "test-all", "test-part", "models", "speed-q8_0", "stock-q8_0", "speed-f16", "stock-f16")
 LIMITS = {"build": 900, "test-all": 300, "test-part": 300, "models": 300}
@@ -112,12 +112,14 @@ def test(layers: int) -> Callable[[Run, float], dict[str, Any]]:
     def work(run: Run, limit: float) -> dict[str, Any]:
         environment = {"ALORA_TEST_GPU_LAYERS": str(layers)}
         if not run.options.processor:
-            environment["ALORA_TEST_TOLERANCE"] = "0.02"
+            environment["ALORA_TEST_TOLERANCE"] = "0.05"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]
         done = run.call(command, limit, **environment)
         counts = {name: int(count) for count, name in re.findall(r"(\d+) (passed|failed|error)", done.stdout)}
         native = next(run.work.glob("build/**/alora_tests"), None)
         if native:
+            if not run.options.processor:
+                environment["ALORA_TEST_TOLERANCE"] = "1"  # logits of a model in 8 bits
             counts["cpp_failed"] = int(run.call([str(native)], limit, **environment).returncode != 0)
         summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or outcome(done)["summary"]
         return {"summary": summary, **counts}

@@ -76,8 +76,8 @@ def write(context: Context, branches: list[Branch], count: int) -> None:
 
 def pipeline(
     context: Context, prompt: list[int], adapters: list[Adapter], tokens: tuple[int, int], *, lora: bool, back: bool
-) -> float:
-    """Milliseconds of base -> adapters (-> base), reading the prompt included.
+) -> tuple[float, float]:
+    """Milliseconds of base -> adapters (-> base), reading the prompt included, and of them the adapters' step.
 
     Args:
         context: An empty one.
@@ -87,31 +87,37 @@ def pipeline(
         lora: Whether adapters read everything again, one after another.
         back: Whether the base goes on at the end.
     """
+    trunk = context.branch()
 
-    def work() -> None:
-        trunk = context.branch()
+    def begin() -> None:
         trunk.append(prompt)
         context.decode()
         write(context, [trunk], tokens[0])
+
+    def evaluate() -> None:
         if lora:
             for adapter in adapters:
                 reread(context, trunk.tokens, adapter, tokens[1])
-        else:
-            checks = [trunk.fork() for _ in adapters]
-            for check, adapter in zip(checks, adapters, strict=True):
-                check.activate(adapter)
-                check.append(INVOCATION)
-            context.decode()
-            write(context, checks, tokens[1])
-            for check in checks:
-                check.close()
-        if back:
-            trunk.append(INVOCATION)
-            context.decode()
-            write(context, [trunk], tokens[0])
-        trunk.close()
+            return
+        checks = [trunk.fork() for _ in adapters]
+        for check, adapter in zip(checks, adapters, strict=True):
+            check.activate(adapter)
+            check.append(INVOCATION)
+        context.decode()
+        write(context, checks, tokens[1])
+        for check in checks:
+            check.close()
 
-    return milliseconds(work)
+    def go_on() -> None:
+        trunk.append(INVOCATION)
+        context.decode()
+        write(context, [trunk], tokens[0])
+
+    total = milliseconds(begin)
+    step = milliseconds(evaluate)
+    total += step + (milliseconds(go_on) if back else 0.0)
+    trunk.close()
+    return total, step
 
 
 def measure(
@@ -144,7 +150,8 @@ def measure(
         trunk.close()
         for name, asked, back in (("a", adapters[:1], False), ("c", adapters, True)):
             for way, lora in (("ours", False), ("lora", True)):
-                result[f"pipeline_{name}_{way}_ms"] = pipeline(context, prompt, asked, tokens, lora=lora, back=back)
+                total, step = pipeline(context, prompt, asked, tokens, lora=lora, back=back)
+                result[f"pipeline_{name}_{way}_ms"], result[f"step_{name}_{way}_ms"] = total, step
     return result
 
 

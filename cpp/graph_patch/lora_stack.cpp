@@ -26,6 +26,13 @@ using adapters = std::map<uint64_t, lora_weights>;
 // CUDA's kernels for few rows take inner sizes that are multiples of this.
 constexpr int64_t width_step = 32;
 
+// And they read two numbers at once, so an adapter's slice begins where such a pair may begin, whatever the ranks.
+constexpr int64_t first_step = 4;
+
+int64_t rounded_up(int64_t number, int64_t step) {
+    return (number + step - 1) / step * step;
+}
+
 // Times activations of up to 1e6 and sums over 1e5 inputs, far from F32's largest number.
 constexpr float largest_stacked = 1e20f;
 
@@ -107,12 +114,13 @@ private:
         for (const auto & [id, weights] : sources_) {
             if (const auto found = weights.find(base); found != weights.end()) {
                 const lora_weight & weight = found->second;
-                layout.parts.push_back({id, layout.columns, weight.a->ne[1], weight.scale});
-                layout.columns += weight.a->ne[1];
+                const int64_t first = rounded_up(layout.columns, first_step);
+                layout.parts.push_back({id, first, weight.a->ne[1], weight.scale});
+                layout.columns = first + weight.a->ne[1];
                 type = ggml_backend_buffer_get_type(weight.a->buffer);
             }
         }
-        layout.width = (layout.columns + width_step - 1) / width_step * width_step;
+        layout.width = rounded_up(layout.columns, width_step);
         return {base, type, find_layout(layout)};
     }
 

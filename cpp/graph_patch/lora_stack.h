@@ -56,7 +56,7 @@ struct lora_stack {
     // Which columns are whose; weights with the same adapters share one, and so the mask.
     struct layout {
         std::vector<part> parts;
-        int64_t columns = 0; // the sum of the ranks
+        int64_t columns = 0; // up to the end of the last part
         int64_t width = 0;   // rounded up to what kernels like; the rest is zero
     };
 

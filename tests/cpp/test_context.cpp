@@ -2,8 +2,9 @@
 #include "support.hpp"
 
 #include <atomic>
-#include <chrono>
+#include <future>
 #include <thread>
+#include <utility>
 
 using namespace alora;
 using namespace alora::test;
@@ -53,15 +54,27 @@ TEST_CASE("a cancellation that nothing ran into can be taken back") {
 
 TEST_CASE("cancelling from another thread ends the decode that runs") {
     const auto context = open_context(4096, 4, 16);
-    const auto branch = context->branch();
     const std::vector<Token> tokens = some_tokens(4000);
+    // The computing thread waits in its middle for the other, so that no machine is too fast.
+    std::promise<void> running;
+    std::promise<void> cancelled;
+    context->set_interrupt([&, told = false]() mutable {
+        if (!std::exchange(told, true)) {
+            running.set_value();
+            cancelled.get_future().wait();
+        }
+        return false;
+    });
+    const auto branch = context->branch();
     branch->append(tokens);
     std::thread other([&] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        running.get_future().wait();
         context->cancel();
+        cancelled.set_value();
     });
     CHECK_THROWS_AS(context->decode(), Cancelled);
     other.join();
+    context->set_interrupt({});
     CHECK(branch->n_queued() > 0);
     CHECK(branch->length() == 4000);
     // What is left is what was asked for.

@@ -28,10 +28,10 @@ void check_equal(const std::vector<LabelScores> & left, const std::vector<LabelS
     for (size_t i = 0; i < left.size(); ++i) {
         REQUIRE(left[i].log_probabilities.size() == right[i].log_probabilities.size());
         for (size_t k = 0; k < left[i].log_probabilities.size(); ++k) {
-            CHECK(left[i].log_probabilities[k] == doctest::Approx(right[i].log_probabilities[k]).epsilon(0.01));
-            CHECK(left[i].probabilities[k] == doctest::Approx(right[i].probabilities[k]).epsilon(0.05));
+            CHECK(left[i].log_probabilities[k] == doctest::Approx(right[i].log_probabilities[k]).epsilon(close / 40));
+            CHECK(left[i].probabilities[k] == doctest::Approx(right[i].probabilities[k]).epsilon(close / 8));
         }
-        CHECK(left[i].off_label == doctest::Approx(right[i].off_label).epsilon(0.01));
+        CHECK(left[i].off_label == doctest::Approx(right[i].off_label).epsilon(close / 40));
     }
 }
 

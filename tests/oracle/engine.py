@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from oracle.cases import GENERATED, activation
+from oracle.cases import activation
 
 if TYPE_CHECKING:
     from alora_cpp import Adapter, Branch, Context, Model
@@ -34,14 +34,15 @@ def queue_prompt(context: Context, adapter: Adapter, ids: Sequence[int]) -> Bran
     return branch
 
 
-def continue_greedily(context: Context, branch: Branch) -> list[int]:
-    """Generates from a decoded branch, one token at a time."""
-    tokens: list[int] = []
-    for _ in range(GENERATED):
-        tokens.append(int(branch.logits().argmax()))
-        branch.append(tokens[-1:])
+def greedy_lag(context: Context, branch: Branch, tokens: list[int]) -> float:
+    """How far the logits of these tokens lie below the best ones at most, as they are appended one at a time."""
+    lag = 0.0
+    for token in tokens:
+        logits = branch.logits()
+        lag = max(lag, float(logits.max() - logits[token]))
+        branch.append([token])
         context.decode()
-    return tokens
+    return lag
 
 
 def largest_difference(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> float:

@@ -10,7 +10,7 @@ import pytest
 
 from alora_cpp import Adapter, Context, Model
 from oracle.tiny_models import TinyModel
-from tiny import INVOCATION, Array, adapter_file, fresh_logits, open_exact, random_tokens
+from tiny import EXACT, INVOCATION, Array, adapter_file, fresh_logits, open_exact, random_tokens
 
 PROMPT = random_tokens(30, 20)
 
@@ -57,7 +57,7 @@ def test_a_fused_batch_is_what_each_adapter_gives_alone(
         with open_exact(stacked) as context:
             ours = checked(context, [None, *(loaded[i] for i in order)], scale=0.7)
         theirs = wanted(model, [None, *(adapters[i] for i in order)], scale=0.7)
-        assert max(np.abs(left - right).max() for left, right in zip(ours, theirs, strict=True)) < 1e-5
+        assert max(np.abs(left - right).max() for left, right in zip(ours, theirs, strict=True)) < EXACT
 
 
 def test_a_graph_serves_other_adapters(
@@ -85,7 +85,7 @@ def test_a_graph_serves_other_adapters(
     for pair, logits in zip(rounds, results, strict=True):
         for number, ours in zip(pair, logits, strict=True):
             theirs = fresh_logits(model, [*PROMPT, 9], adapter=adapters[number], at=len(PROMPT))[-1]
-            assert np.abs(ours - theirs).max() < 1e-5
+            assert np.abs(ours - theirs).max() < EXACT
 
 
 def test_adapters_come_and_go(stacked: Model, model: Model, adapters: list[Adapter], adapter_paths: list[Path]) -> None:
@@ -100,7 +100,7 @@ def test_adapters_come_and_go(stacked: Model, model: Model, adapters: list[Adapt
                 kept[number] = stacked.load_adapter(adapter_paths[number])
             ours = checked(context, [kept[key] for key in kept])
             theirs = wanted(model, [adapters[key] for key in kept])
-            assert max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True)) < 1e-5, step
+            assert max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True)) < EXACT, step
             sizes.add(context.counters.compute_bytes)
     assert len(sizes) == 1
 
@@ -113,7 +113,7 @@ def test_a_small_part_of_a_large_stack_is_read_alone(
     with open_exact(stacked) as context:
         ours = checked(context, [loaded[0], None, loaded[0]])
     theirs = wanted(model, [adapters[0], None, adapters[0]])
-    assert max(np.abs(left - right).max() for left, right in zip(ours, theirs, strict=True)) < 1e-5
+    assert max(np.abs(left - right).max() for left, right in zip(ours, theirs, strict=True)) < EXACT
 
 
 def test_a_mad_adapter_stays_out_of_the_stack(
@@ -128,7 +128,7 @@ def test_a_mad_adapter_stays_out_of_the_stack(
     mad = stacked.load_adapter(file.write(tmp_path / "mad.gguf"))
     with open_exact(stacked) as context:
         ours = checked(context, [sane, None, mad])
-    assert max(np.abs(a - b).max() for a, b in zip(ours[:2], alone, strict=True)) < 1e-5
+    assert max(np.abs(a - b).max() for a, b in zip(ours[:2], alone, strict=True)) < EXACT
 
 
 def test_a_whole_stacked_batch_fits_into_the_buffers_made_first(stacked: Model, adapter_paths: list[Path]) -> None:

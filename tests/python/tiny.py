@@ -6,6 +6,7 @@ change a key's value or its type, or a tensor.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from alora_cpp import Adapter, Branch, Context, Model
 
 __all__ = [
+    "EXACT",
     "INVOCATION",
     "N_VOCAB",
     "Array",
@@ -53,6 +55,8 @@ __all__ = [
 
 Array = npt.NDArray[np.float32]
 Kind = gguf.GGUFValueType
+# How far apart logits may be that should be equal; on a GPU, where F32 is multiplied in fewer bits, farther.
+EXACT = float(os.environ.get("ALORA_TEST_TOLERANCE", "1e-5"))
 
 
 @dataclass(frozen=True)
