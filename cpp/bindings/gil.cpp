@@ -4,36 +4,16 @@
 #include <chrono>
 #include <thread>
 
-#if !defined(_WIN32)
-#include <unistd.h>
-#endif
-
 namespace alora::python {
 
 namespace py = pybind11;
 
 namespace {
 
-int process_id() noexcept {
-#if defined(_WIN32)
-    return 0; // there is no fork
-#else
-    return getpid();
-#endif
-}
-
 // Atomics need no destruction: threads may look at them until the very end. And no lock stays taken in a forked child.
 std::atomic<bool> ending{false};
 std::atomic<std::thread::id> ended_by;
 std::atomic<int> n_working{0};
-std::atomic<int> counted_in{process_id()}; // the process that n_working is about
-
-void count(int change) noexcept {
-    if (counted_in.exchange(process_id()) != process_id()) {
-        n_working = 0; // a fork has none of its parent's threads
-    }
-    n_working += change;
-}
 
 void park_if_left_behind() noexcept {
     while (is_left_behind()) {
@@ -41,11 +21,15 @@ void park_if_left_behind() noexcept {
     }
 }
 
+// A forked process has none of its parent's threads.
+void forget_threads() {
+    n_working = 0;
+}
+
 void end() {
     constexpr auto patience = std::chrono::seconds(10);
     ended_by = std::this_thread::get_id();
     ending = true;
-    count(0);
     const py::gil_scoped_release release;
     const auto begun = std::chrono::steady_clock::now();
     while (n_working > 0 && std::chrono::steady_clock::now() - begun < patience) {
@@ -56,15 +40,15 @@ void end() {
 } // namespace
 
 WithoutGilScope::WithoutGilScope() {
-    count(1);
+    ++n_working;
     if (is_left_behind()) {
-        count(-1);
+        --n_working;
         park_if_left_behind();
     }
 }
 
 WithoutGilScope::~WithoutGilScope() {
-    count(-1);
+    --n_working;
     park_if_left_behind();
 }
 
@@ -72,8 +56,12 @@ bool is_left_behind() noexcept {
     return ending && ended_by.load() != std::this_thread::get_id();
 }
 
-void watch_for_the_end() {
+void watch_the_interpreter() {
     py::module_::import("atexit").attr("register")(py::cpp_function(end));
+    const py::module_ os = py::module_::import("os");
+    if (py::hasattr(os, "register_at_fork")) {
+        os.attr("register_at_fork")(py::arg("after_in_child") = py::cpp_function(forget_threads));
+    }
 }
 
 } // namespace alora::python

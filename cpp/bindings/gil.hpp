@@ -23,7 +23,7 @@ private:
 // Whether the interpreter ends and this thread is another one than that which ends it: it must not take the GIL.
 bool is_left_behind() noexcept;
 
-// Has Python call us when it ends.
-void watch_for_the_end();
+// Has Python call us when it ends, and where it goes on in a forked process.
+void watch_the_interpreter();
 
 } // namespace alora::python

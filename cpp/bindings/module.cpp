@@ -2,7 +2,7 @@
 
 PYBIND11_MODULE(_core, module) {
     module.doc() = "The C++ core of alora_cpp; use the package's own classes.";
-    alora::python::watch_for_the_end();
+    alora::python::watch_the_interpreter();
     alora::python::bind_error(module);
     alora::python::bind_log(module);
     alora::python::bind_identity(module);

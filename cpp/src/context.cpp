@@ -87,7 +87,10 @@ bool Context::State::asked_to_stop() noexcept {
     if (interrupt && now - interrupt_asked > interrupt_interval) {
         interrupt_asked = now;
         try {
-            cancelled = cancelled || interrupt();
+            // Never set to false here: cancel() may be called while the interrupt is asked.
+            if (!cancelled && interrupt()) {
+                cancelled = true;
+            }
         } catch (...) {
             cancelled = true;
         }

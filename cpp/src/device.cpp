@@ -1,11 +1,24 @@
 #include "alora/device.hpp"
 
+#include "available_memory.hpp"
 #include "log.hpp"
 #include "text.hpp"
 
 #include "ggml-backend.h"
 
+#include <limits>
+
 namespace alora {
+
+namespace {
+
+// Of main memory ggml says that all of it is free.
+uint64_t free_main_memory(uint64_t total) {
+    const uint64_t available = available_memory();
+    return available == std::numeric_limits<uint64_t>::max() ? total : available;
+}
+
+} // namespace
 
 std::vector<Device> devices() {
     start_backend();
@@ -18,7 +31,8 @@ std::vector<Device> devices() {
         const auto type = ggml_backend_dev_type(device);
         found.push_back({as_utf8(ggml_backend_dev_name(device)), as_utf8(ggml_backend_dev_description(device)),
                          ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)),
-                         type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU, free, total});
+                         type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU,
+                         type == GGML_BACKEND_DEVICE_TYPE_CPU ? free_main_memory(total) : free, total});
     }
     return found;
 }

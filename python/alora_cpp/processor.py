@@ -32,8 +32,9 @@ class Device:
         description: What the hardware calls itself.
         backend: `CPU`, `CUDA`, `MTL`, ...
         gpu: Whether layers can be offloaded to it.
-        memory_free: Bytes that are free, as far as the backend can tell.
-        memory_total: Bytes in all.
+        memory_free: Bytes that can still be had. Of main memory, what limits on this process or its container leave,
+            with swap.
+        memory_total: Bytes that the hardware has.
     """
 
     name: str

@@ -81,7 +81,8 @@ inline std::vector<float> fresh_logits(const std::vector<Token> & tokens) {
     return branch->logits();
 }
 
-// Quantized weights and other batch sizes round differently, on a GPU more so.
-inline const float close = from_environment("ALORA_TEST_TOLERANCE", 0.4f);
+// Quantized weights and other batch sizes round differently: by up to 0.44 with AVX2 kernels, on a GPU by more. Logits
+// of other rows are 19 and more apart.
+inline const float close = from_environment("ALORA_TEST_TOLERANCE", 0.6f);
 
 } // namespace alora::test

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from alora_cpp.bundled_model import BUNDLED, bundled_adapters
+from alora_cpp.cli.conversations import read_conversations
 from alora_cpp.cli.main import main
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ def test_a_line_for_each_conversation_of_a_jsonl_file(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps({"messages": MESSAGES[:1]}) + "\n" for _ in range(3)))
     result = alora_cli("run", "bundled", str(file), "--intrinsic", "safety", "--json")
     assert len([json.loads(line) for line in result.stdout.splitlines()]) == 3
+
+
+def test_only_newlines_end_a_line_of_a_jsonl_file(tmp_path: Path) -> None:
+    """Tried with: str.splitlines, which ends lines within texts, too."""
+    texts = ["one\u2028two", "three\u0085four", "five\u2029six"]
+    lines = [json.dumps({"messages": [{"role": "user", "content": text}]}, ensure_ascii=False) for text in texts]
+    file = tmp_path / "many.jsonl"
+    for end in ("\n", "\r\n"):
+        file.write_bytes(end.join(["", *lines, ""]).encode())
+        assert [one.messages[0]["content"] for one in read_conversations(str(file))] == texts
 
 
 def test_an_adapter_by_name_and_path() -> None:

@@ -52,6 +52,24 @@ def test_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.endswith("nothing is wrong\n")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space")
+@pytest.mark.usefixtures("untried")
+def test_memory_is_what_this_process_can_still_get(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tried with: what the machine has free, whatever the process may have."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    room = 1 << 30
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + room, limits[1]))
+    try:
+        memory = found(capsys, 0)["memory"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert 0 < memory["available"] < 2 * room
+    assert memory["total"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.mark.usefixtures("untried")
 def test_a_variant_that_cannot_be_is_a_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

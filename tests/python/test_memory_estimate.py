@@ -75,7 +75,7 @@ def test_a_context_that_no_machine_has_room_for(bundled: Model) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a file of terabytes that takes no room on the disk")
 def test_a_model_that_no_machine_has_room_for(tmp_path: Path) -> None:
-    """Tried with: weights that are read from the mapped file left out of the estimate; loading then takes for ever."""
+    """Tried with: weights that are read from the mapped file left out of the estimate."""
     path = write_vast(tmp_path / "vast.gguf")
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > VAST:
         pytest.skip("this machine may have room for it")

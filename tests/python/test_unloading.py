@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from alora_cpp.bundled_model import BUNDLED
+from alora_cpp.bundled_model import BUNDLED, bundled_adapters
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self")
 MIB = 1 << 20
 
 # Loads, asks and unloads over and over; says after each round what the process holds, and once what it held before.
 SCRIPT = """
-import gc, json, os, re, sys, threading
+import json, os, re, sys, threading
 from pathlib import Path
 import numpy
 from alora_cpp import Model
@@ -48,6 +48,18 @@ def high():
         chat.check("safety", "answerability")
         next(iter(chat.reply(max_tokens=4)))
         held_while_open()
+
+kept = []
+def adapter_only():
+    if not kept:
+        kept.append(Model(PATH))
+    adapter = kept[0].load_adapter(ADAPTERS[0])
+    with kept[0].context(n_ctx=256, n_threads=1) as context:
+        branch = context.branch()
+        branch.activate(adapter)
+        branch.append([9, 10])
+        context.decode()
+    held_while_open()
 
 opened = []
 def held_while_open():
@@ -83,12 +95,23 @@ def run(n: int, work: str, path: Path, adapters: list[Path]) -> tuple[Held, Held
 
 
 def test_200_models_leave_nothing_behind(model_path: Path, adapter_paths: list[Path]) -> None:
-    """Tried with: adapters that are never freed; a thread pool that is never freed."""
+    """Tried with: adapters that are never freed and keep their model; a thread pool that is never freed."""
     before, loaded, after = run(200, "low", model_path, adapter_paths)
     assert loaded.threads == before.threads + 1
     assert loaded.files > 0
     for held in after:
         assert (held.threads, held.files) == (before.threads, 0)
+    assert abs(after[-1].bytes - after[9].bytes) < 5 * MIB
+
+
+def test_adapters_leave_nothing_behind_in_a_model_that_stays() -> None:
+    """Tried with: weights of adapters that are freed with the model only."""
+    path = bundled_adapters()["safety"]
+    n = 60
+    _, loaded, after = run(n, "adapter_only", BUNDLED, [path])
+    assert (n - 10) * path.stat().st_size > 20 * MIB
+    for held in after:
+        assert (held.threads, held.files) == (loaded.threads, loaded.files)
     assert abs(after[-1].bytes - after[9].bytes) < 5 * MIB
 
 

@@ -1,8 +1,8 @@
 # ggml's CPU kernels in several libraries, each for another kind of processor; one is chosen when the backend starts.
 
 # What a variant needs, from the least to the most: the last one that the processor can run is taken. Features are spelled
-# as ggml spells them; cpp/src/processor.cpp finds out which of them the processor has. A feature that no kernel is written
-# for makes no variant of its own.
+# as ggml spells them; cpp/src/cpu_features.cpp finds out which of them the processor has. A feature that no kernel is
+# written for makes no variant of its own.
 if(ALORA_CPU_VARIANTS)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     set(ALORA_CPU_VARIANT_NAMES x64 sse42 avx avx2 avx2_vnni avx512 avx512_vnni)

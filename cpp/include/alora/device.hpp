@@ -12,8 +12,10 @@ struct Device {
     std::string description; // what the hardware calls itself
     std::string backend;     // CPU, CUDA, MTL, ...
     bool gpu = false;
-    uint64_t memory_free = 0; // bytes; where the backend cannot tell, as much as there is
-    uint64_t memory_total = 0;
+    // Bytes that can still be had; of main memory, what limits on this process or its container leave, with swap. Where
+    // nobody can tell, as much as there is.
+    uint64_t memory_free = 0;
+    uint64_t memory_total = 0; // of the hardware
 };
 
 // Starts the backends if that was not done. Throws BackendError, see chosen_cpu_variant(). Any thread may call it.

@@ -81,7 +81,8 @@ def _name(source: str) -> str:
 
 def _json_lines(text: str, source: str, whole: json.JSONDecodeError) -> list[Any]:
     values = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: JSON texts may hold what else Unicode takes for an end of line. JSON skips a carriage return.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -81,10 +81,10 @@ def _processor_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _memory(memory: dict[str, int | None]) -> str:
-    if memory["total"] is None:
+    total, available = memory["total"], memory["available"]
+    if total is None or available is None:
         return "unknown"
-    free = "" if memory["available"] is None else f", {memory['available'] / 1e9:.1f} GB available"
-    return f"{memory['total'] / 1e9:.1f} GB{free}"
+    return f"{total / 1e9:.1f} GB; {available / 1e9:.1f} GB available to this process, swap included"
 
 
 def _device(device: dict[str, Any]) -> str:

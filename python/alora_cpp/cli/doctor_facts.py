@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -102,16 +101,9 @@ def _look_at_processor(found: Findings) -> None:
 
 def _look_at_memory(found: Findings) -> None:
     memory: dict[str, int | None] = {"total": None, "available": None}
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines():
-            name, _, amount = line.partition(":")
-            if name in ("MemTotal", "MemAvailable"):
-                memory["total" if name == "MemTotal" else "available"] = int(amount.split()[0]) * 1024
     for device in found.facts.get("devices", ()):
-        if memory["total"] is None and device["backend"] == "CPU":
-            memory["total"] = device["memory_total"]
-            # Elsewhere ggml calls free what there is in all.
-            memory["available"] = device["memory_free"] if sys.platform == "win32" else None
+        if device["backend"] == "CPU":
+            memory = {"total": device["memory_total"], "available": device["memory_free"]}
     found.facts["memory"] = memory
 
 
