@@ -1,0 +1,138 @@
+#include "low_rank.h"
+
+#include "packed_product.hpp"
+
+#include "ggml-cpu-impl.h"
+#include "ggml.h"
+#include "vec.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#ifdef ALORA_PACKED_ATTENTION
+
+namespace alora::graph {
+
+namespace {
+
+constexpr int64_t piece = 512;         // numbers of A that are unpacked at a time
+constexpr int64_t outputs_at_once = 8; // a multiple of them is asked of packed_product.hpp
+
+void unpack(float * to, const ggml_tensor * from, int64_t row, int64_t first, int64_t count) {
+    const char * numbers = static_cast<const char *>(from->data) + row * static_cast<int64_t>(from->nb[1]);
+    if (from->type == GGML_TYPE_F16) {
+        ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(numbers) + first, to, count);
+    } else {
+        std::memcpy(to, reinterpret_cast<const float *>(numbers) + first, static_cast<size_t>(count) * sizeof(float));
+    }
+}
+
+const float * row_of(const ggml_tensor * rows, int64_t row) {
+    return reinterpret_cast<const float *>(static_cast<const char *>(rows->data) +
+                                           row * static_cast<int64_t>(rows->nb[1]));
+}
+
+// One number of A x for each row of the span.
+void multiply_a(float * low, const low_rank_span & span, int64_t number, const ggml_tensor * rows) {
+    const int64_t rank = span.a->ne[1];
+    for (int64_t row = 0; row < span.count; ++row) {
+        low[span.at + row * rank + number] = 0.0F;
+    }
+    float unpacked[piece]; // NOLINT(modernize-avoid-c-arrays): large, and set before it is read
+    for (int64_t first = 0; first < span.a->ne[0]; first += piece) {
+        const int64_t count = std::min(piece, span.a->ne[0] - first);
+        unpack(unpacked, span.a, number, first, count);
+        for (int64_t row = 0; row < span.count; ++row) {
+            float sum = 0.0F;
+            ggml_vec_dot_f32(static_cast<int>(count), &sum, 0, unpacked, 0, row_of(rows, span.first + row) + first, 0,
+                             1);
+            low[span.at + row * rank + number] += sum;
+        }
+    }
+}
+
+// Adds B's part of some outputs to up to a vector of rows.
+void add_b(ggml_tensor * product, const low_rank_span & span, const float * low, int64_t row, int64_t first_output,
+           int64_t n_outputs) {
+    const int64_t rank = span.b->ne[0];
+    const int64_t n_rows = std::min(lanes, span.count - row);
+    float columns[largest_fused_rank * lanes]; // NOLINT(modernize-avoid-c-arrays)
+    std::fill_n(columns, rank * lanes, 0.0F);
+    for (int64_t c = 0; c < n_rows; ++c) {
+        for (int64_t k = 0; k < rank; ++k) {
+            columns[k * lanes + c] = low[span.at + (row + c) * rank + k] * span.scale;
+        }
+    }
+    for (int64_t output = first_output; output < first_output + n_outputs; output += outputs_at_once) {
+        float unpacked[outputs_at_once * largest_fused_rank]; // NOLINT(modernize-avoid-c-arrays)
+        float sums[outputs_at_once * lanes] = {};             // NOLINT(modernize-avoid-c-arrays)
+        for (int64_t o = 0; o < outputs_at_once; ++o) {
+            unpack(unpacked + o * rank, span.b, output + o, 0, rank);
+        }
+        multiply(sums, unpacked, rank, 1, columns, outputs_at_once, rank, lanes);
+        for (int64_t c = 0; c < n_rows; ++c) {
+            auto * to = reinterpret_cast<float *>(static_cast<char *>(product->data) +
+                                                  (span.first + row + c) * static_cast<int64_t>(product->nb[1])) +
+                        output;
+            for (int64_t o = 0; o < outputs_at_once; ++o) {
+                to[o] += sums[o * lanes + c];
+            }
+        }
+    }
+}
+
+void low_rank(ggml_tensor * result, int thread, int n_threads, void * userdata) {
+    const auto & spans = *static_cast<const std::vector<low_rank_span> *>(userdata);
+    int64_t total = 0;
+    for (const low_rank_span & span : spans) {
+        total += span.a->ne[1];
+    }
+    // A's rows of all adapters in one list, of which each thread has a piece.
+    const int64_t begin = thread * total / n_threads;
+    const int64_t end = (thread + 1) * total / n_threads;
+    int64_t before = 0;
+    for (const low_rank_span & span : spans) {
+        const int64_t rank = span.a->ne[1];
+        for (int64_t number = std::max(begin, before); number < std::min(end, before + rank); ++number) {
+            multiply_a(static_cast<float *>(result->data), span, number - before, result->src[0]);
+        }
+        before += rank;
+    }
+}
+
+void add_low_rank(ggml_tensor * product, int thread, int n_threads, void * userdata) {
+    const auto & spans = *static_cast<const std::vector<low_rank_span> *>(userdata);
+    const auto * low = static_cast<const float *>(product->src[1]->data);
+    const int64_t groups = product->ne[0] / outputs_at_once;
+    const int64_t begin = thread * groups / n_threads * outputs_at_once;
+    const int64_t end = (thread + 1) * groups / n_threads * outputs_at_once;
+    for (const low_rank_span & span : spans) {
+        for (int64_t row = 0; row < span.count; row += lanes) {
+            add_b(product, span, low, row, begin, end - begin);
+        }
+    }
+}
+
+} // namespace
+
+} // namespace alora::graph
+
+void * alora_cpu_function(const char * name) {
+    using namespace alora::graph;
+    if (std::strcmp(name, low_rank_name) == 0) {
+        return reinterpret_cast<void *>(low_rank);
+    }
+    if (std::strcmp(name, add_low_rank_name) == 0) {
+        return reinterpret_cast<void *>(add_low_rank);
+    }
+    return nullptr;
+}
+
+#else
+
+void * alora_cpu_function(const char * /*name*/) {
+    return nullptr;
+}
+
+#endif
