@@ -18,9 +18,19 @@ namespace {
 
 constexpr int64_t piece = 512;         // numbers of A that are unpacked at a time
 constexpr int64_t outputs_at_once = 8; // a multiple of them is asked of packed_product.hpp
+constexpr int64_t few_columns = 2;     // up to which a sum for each output is less work than one for each lane
+constexpr int64_t bytes_ahead = 4096;
+constexpr int64_t line = 64; // bytes that come together
 
 void unpack(float * to, const ggml_tensor * from, int64_t row, int64_t first, int64_t count) {
     const char * numbers = static_cast<const char *>(from->data) + row * static_cast<int64_t>(from->nb[1]);
+#if defined(__GNUC__)
+    // What comes next is on its way meanwhile.
+    const auto size = static_cast<int64_t>(ggml_type_size(from->type));
+    for (int64_t offset = first * size; offset < (first + count) * size; offset += line) {
+        __builtin_prefetch(numbers + offset + bytes_ahead);
+    }
+#endif
     if (from->type == GGML_TYPE_F16) {
         ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(numbers) + first, to, count);
     } else {
@@ -52,9 +62,59 @@ void multiply_a(float * low, const low_rank_span & span, int64_t number, const g
     }
 }
 
-// Adds B's part of some outputs to up to a vector of rows.
-void add_b(ggml_tensor * product, const low_rank_span & span, const float * low, int64_t row, int64_t first_output,
-           int64_t n_outputs) {
+// Rows of B lie behind one another, so several are unpacked as one.
+void unpack_outputs(float * to, const ggml_tensor * b, int64_t output) {
+    const int64_t rank = b->ne[0];
+    if (b->nb[1] == static_cast<size_t>(rank) * ggml_type_size(b->type)) {
+        unpack(to, b, output, 0, outputs_at_once * rank);
+        return;
+    }
+    for (int64_t o = 0; o < outputs_at_once; ++o) {
+        unpack(to + o * rank, b, output + o, 0, rank);
+    }
+}
+
+float * place_of(ggml_tensor * product, int64_t row, int64_t output) {
+    return reinterpret_cast<float *>(static_cast<char *>(product->data) + row * static_cast<int64_t>(product->nb[1])) +
+           output;
+}
+
+float dot(const float * left, const float * right, int64_t count) {
+    vector sums[GGML_F32_ARR]; // NOLINT(modernize-avoid-c-arrays): what GGML_F32_VEC_REDUCE wants
+    for (vector & sum : sums) {
+        sum = GGML_F32_VEC_ZERO;
+    }
+    int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        sums[0] = GGML_F32_VEC_FMA(sums[0], GGML_F32_VEC_LOAD(left + i), GGML_F32_VEC_LOAD(right + i));
+    }
+    ggml_float total = 0.0;
+    GGML_F32_VEC_REDUCE(total, sums);
+    for (; i < count; ++i) {
+        total += left[i] * right[i];
+    }
+    return static_cast<float>(total);
+}
+
+// Adds B's part of some outputs to one row after another.
+void add_b_by_rows(ggml_tensor * product, const low_rank_span & span, const float * low, int64_t first_output,
+                   int64_t n_outputs) {
+    const int64_t rank = span.b->ne[0];
+    for (int64_t output = first_output; output < first_output + n_outputs; output += outputs_at_once) {
+        float unpacked[outputs_at_once * largest_fused_rank]; // NOLINT(modernize-avoid-c-arrays)
+        unpack_outputs(unpacked, span.b, output);
+        for (int64_t row = 0; row < span.count; ++row) {
+            float * to = place_of(product, span.first + row, output);
+            for (int64_t o = 0; o < outputs_at_once; ++o) {
+                to[o] += span.scale * dot(unpacked + o * rank, low + span.at + row * rank, rank);
+            }
+        }
+    }
+}
+
+// The same for up to a vector of rows at once.
+void add_b_by_lanes(ggml_tensor * product, const low_rank_span & span, const float * low, int64_t row,
+                    int64_t first_output, int64_t n_outputs) {
     const int64_t rank = span.b->ne[0];
     const int64_t n_rows = std::min(lanes, span.count - row);
     float columns[largest_fused_rank * lanes]; // NOLINT(modernize-avoid-c-arrays)
@@ -67,14 +127,10 @@ void add_b(ggml_tensor * product, const low_rank_span & span, const float * low,
     for (int64_t output = first_output; output < first_output + n_outputs; output += outputs_at_once) {
         float unpacked[outputs_at_once * largest_fused_rank]; // NOLINT(modernize-avoid-c-arrays)
         float sums[outputs_at_once * lanes] = {};             // NOLINT(modernize-avoid-c-arrays)
-        for (int64_t o = 0; o < outputs_at_once; ++o) {
-            unpack(unpacked + o * rank, span.b, output + o, 0, rank);
-        }
+        unpack_outputs(unpacked, span.b, output);
         multiply(sums, unpacked, rank, 1, columns, outputs_at_once, rank, lanes);
         for (int64_t c = 0; c < n_rows; ++c) {
-            auto * to = reinterpret_cast<float *>(static_cast<char *>(product->data) +
-                                                  (span.first + row + c) * static_cast<int64_t>(product->nb[1])) +
-                        output;
+            float * to = place_of(product, span.first + row + c, output);
             for (int64_t o = 0; o < outputs_at_once; ++o) {
                 to[o] += sums[o * lanes + c];
             }
@@ -108,8 +164,12 @@ void add_low_rank(ggml_tensor * product, int thread, int n_threads, void * userd
     const int64_t begin = thread * groups / n_threads * outputs_at_once;
     const int64_t end = (thread + 1) * groups / n_threads * outputs_at_once;
     for (const low_rank_span & span : spans) {
+        if (span.count <= few_columns) {
+            add_b_by_rows(product, span, low, begin, end - begin);
+            continue;
+        }
         for (int64_t row = 0; row < span.count; row += lanes) {
-            add_b(product, span, low, row, begin, end - begin);
+            add_b_by_lanes(product, span, low, row, begin, end - begin);
         }
     }
 }

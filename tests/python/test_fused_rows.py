@@ -35,7 +35,7 @@ def test_any_rank_adds_what_merged_weights_would(
     """The last branch has more rows than a vector has lanes; three threads share outputs unevenly. Beyond
     rank 128 rows are rounded to 16 bits, hence the limit.
 
-    Tried with: the adapter's scale left out, a thread's last outputs left out, and lanes not reset for fewer rows.
+    Tried with: the branch's scale left out, and a thread's last outputs left out.
     """
     file = adapter_file(tiny_model, seed=rank, rank=rank)
     file.tensors = {name: (0.3 * tensor).astype(kind) for name, tensor in file.tensors.items()}
