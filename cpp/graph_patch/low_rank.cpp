@@ -1,3 +1,8 @@
+// GCC 12 finds numbers that were never set in its own header of vector operations.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 #include "low_rank.h"
 
 #include "packed_product.hpp"
