@@ -1,5 +1,6 @@
 #include "row_lora.h"
 
+#include "fused_rows.h"
 #include "ggml.h"
 #include "llama-adapter.h"
 #include "llama-batch.h"
@@ -112,6 +113,16 @@ const lora_weight * span_weight(const row_plan & plan, const row_span & span, co
     return slice == adapter->second.end() ? nullptr : &slice->second;
 }
 
+// One adapter's part, as operations of ggml.
+ggml_tensor * add_span(ggml_context * ctx, const span_lora & span, ggml_tensor * rows, ggml_tensor * product) {
+    const auto offset = static_cast<size_t>(span.rows.first);
+    ggml_tensor * input = ggml_view_2d(ctx, rows, rows->ne[0], span.rows.count, rows->nb[1], offset * rows->nb[1]);
+    ggml_tensor * delta = ggml_mul_mat(ctx, span.weight.b, ggml_mul_mat(ctx, span.weight.a, input));
+    delta = ggml_scale(ctx, delta, span.weight.scale * span.rows.scale);
+    return ggml_acc_inplace(ctx, product, delta, product->nb[1], product->nb[2], product->nb[3],
+                            offset * product->nb[1]);
+}
+
 bool same_places(const std::vector<row_span> & left, const std::vector<row_span> & right) {
     const auto end = [](const std::vector<row_span> & spans) { return spans.back().first + spans.back().count; };
     return left.empty() == right.empty() &&
@@ -191,21 +202,23 @@ ggml_tensor * add_row_lora(llm_graph_result & result, const row_plan & plan, con
     if (plan.stacked) {
         product = add_stacked(result, plan, weight, rows, product);
     }
-    ggml_context * ctx = result.get_ctx();
     // Where all rows are wanted both lists are equal; where fewer are, the row count tells which one is meant.
     const bool all_rows = rows->ne[1] == plan.n_tokens;
+    std::vector<span_lora> spans;
     for (const row_span & span : all_rows ? plan.tokens : plan.outputs) {
-        const lora_weight * lora = span_weight(plan, span, weight);
-        if (lora == nullptr) {
-            continue;
+        if (const lora_weight * lora = span_weight(plan, span, weight)) {
+            check_rows(weight, rows, span.first + span.count);
+            spans.push_back({span, *lora});
         }
-        check_rows(weight, rows, span.first + span.count);
-        const auto offset = static_cast<size_t>(span.first);
-        ggml_tensor * input = ggml_view_2d(ctx, rows, rows->ne[0], span.count, rows->nb[1], offset * rows->nb[1]);
-        ggml_tensor * delta = ggml_mul_mat(ctx, lora->b, ggml_mul_mat(ctx, lora->a, input));
-        delta = ggml_scale(ctx, delta, lora->scale * span.scale);
-        product = ggml_acc_inplace(ctx, product, delta, product->nb[1], product->nb[2], product->nb[3],
-                                   offset * product->nb[1]);
+    }
+    ggml_context * ctx = result.get_ctx();
+    ggml_tensor * fused = spans.empty() || !suits_fusing(plan) ? nullptr : add_fused(result, rows, product, spans);
+    if (fused != nullptr) {
+        product = fused;
+    } else {
+        for (const span_lora & span : spans) {
+            product = add_span(ctx, span, rows, product);
+        }
     }
     if (!plan.tokens.empty() && ends_with_any(ggml_get_name(weight), cached_suffixes)) {
         product = ggml_clamp(ctx, product, -cached_limit, cached_limit);
