@@ -3,8 +3,9 @@
 // A context holds a row_table: for each sequence, from which position on which adapter governs its rows. Before a
 // graph is built (or reused) the table turns the rows of the ubatch into a row_plan: a few spans of consecutive rows
 // under one adapter. build_lora_mm then adds each adapter's B(Ax) to exactly the rows of its spans: on a processor few
-// rows in two operations (fused_rows.h) and many one span after another; on a GPU all spans at once (stacked_rows.h). The
-// plan is part of what decides whether a graph can be reused, so changing the table never invalidates the scheduler.
+// rows in two operations (fused_rows.h) and many one span after another; on a GPU all spans at once (stacked_rows.h).
+// The plan is part of what decides whether a graph can be reused, so changing the table never invalidates the
+// scheduler.
 #pragma once
 
 #include "lora_stack.h"
