@@ -32,7 +32,7 @@ def merged_model(source: Path, path: Path, tensors: dict[str, Array], scale: flo
 def test_any_rank_adds_what_merged_weights_would(
     model: Model, model_path: Path, tiny_model: TinyModel, tmp_path: Path, rank: int, kind: type[np.floating]
 ) -> None:
-    """The last branch has more rows than a vector has lanes; three threads share outputs unevenly. Beyond
+    """The last branch has more rows than a vector has lanes; three threads share outputs unevenly, once. Beyond
     rank 128 rows are rounded to 16 bits, hence the limit.
 
     Tried with: the branch's scale left out, and a thread's last outputs left out.
@@ -43,7 +43,7 @@ def test_any_rank_adds_what_merged_weights_would(
     tails = [random_tokens(20 + count, count) for count in (1, 2, 5, 20)]
     scales = [1.0, 0.5, 1.0, 0.5]
     prompt = random_tokens(3, 10)
-    with model.context(n_ctx=256, n_threads=3, kv_type="f32", flash_attention=False) as context:
+    with model.context(n_ctx=256, n_threads=3 if rank == 33 else 1, kv_type="f32", flash_attention=False) as context:
         branches = []
         for tail, scale in zip(tails, scales, strict=True):
             branch = context.branch()
