@@ -19,7 +19,6 @@ namespace {
 
 // More rows are worth products of matrices.
 constexpr int64_t most_fused_rows = 32;
-constexpr int64_t outputs_step = 8; // low_rank.cpp computes so many at a time
 
 struct functions {
     low_rank_function * low_rank = cpu_function<low_rank_function>(low_rank_name);
@@ -71,7 +70,7 @@ bool suits_fusing(const row_plan & plan) {
 
 ggml_tensor * add_fused(llm_graph_result & result, ggml_tensor * rows, ggml_tensor * product,
                         const std::vector<span_lora> & spans) {
-    if (product->ne[0] % outputs_step != 0 || rows->type != GGML_TYPE_F32 || rows->nb[0] != sizeof(float)) {
+    if (product->ne[0] % outputs_at_once != 0 || rows->type != GGML_TYPE_F32 || rows->nb[0] != sizeof(float)) {
         return nullptr;
     }
     std::vector<low_rank_span> fused;

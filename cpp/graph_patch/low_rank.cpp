@@ -21,9 +21,8 @@ namespace alora::graph {
 
 namespace {
 
-constexpr int64_t piece = 512;         // numbers of A that are unpacked at a time
-constexpr int64_t outputs_at_once = 8; // a multiple of them is asked of packed_product.hpp
-constexpr int64_t few_columns = 2;     // up to which a sum for each output is less work than one for each lane
+constexpr int64_t piece = 512;     // numbers of A that are unpacked at a time
+constexpr int64_t few_columns = 2; // up to which a sum for each output is less work than one for each lane
 constexpr int64_t bytes_ahead = 4096;
 constexpr int64_t line = 64; // bytes that come together
 

@@ -22,6 +22,7 @@ struct low_rank_span {
 };
 
 constexpr int64_t largest_fused_rank = 128;
+constexpr int64_t outputs_at_once = 8; // a projection's outputs are a multiple of it, as packed_product.hpp asks
 
 // Which functions compute them, as ggml's operations of one's own; the last argument is a std::vector<low_rank_span>.
 using low_rank_function = void(ggml_tensor * result, int thread, int n_threads, void * spans);

@@ -12,7 +12,7 @@ from gguf.quants import dequantize
 
 from alora_cpp import Model
 from oracle.tiny_models import make_model
-from tiny import fresh_logits, open_exact, random_tokens, write_gguf
+from tiny import fresh_logits, open_exact, random_tokens, rewrite_gguf, write_gguf
 
 # By type, how far off logits are when rows are rounded to 8 bits on their way, as a share of their spread, and half as
 # much again. Numbers of Q4_K have a mean here, which rounding hardly touches.
@@ -41,26 +41,15 @@ def models(
     folder = tmp_path_factory.mktemp("quantized")
     kind = gguf.GGMLQuantizationType[request.param]
     tiny = make_model("llama", changes={"hidden_size": 256, "intermediate_size": 512, "num_key_value_heads": 4})
-    reader = gguf.GGUFReader(write_gguf(tiny, folder / "plain.gguf"))
-    for path, exact in ((folder / "quantized.gguf", False), (folder / "exact.gguf", True)):
-        writer = gguf.GGUFWriter(path, "llama")
-        for name, entry in reader.fields.items():
-            if not name.startswith("GGUF.") and name != "general.architecture":
-                items = entry.types[-1] if entry.types[0] is gguf.GGUFValueType.ARRAY else None
-                writer.add_key_value(name, entry.contents(), entry.types[0], items)
-        for number, tensor in enumerate(reader.tensors):
-            if not tensor.name.startswith("blk.") or "norm" in tensor.name:
-                writer.add_tensor(tensor.name, tensor.data)
-                continue
-            blocks = random_blocks(kind, *tensor.data.shape, seed=number)
-            if exact:
-                writer.add_tensor(tensor.name, dequantize(blocks, kind).astype(np.float32))
-            else:
-                writer.add_tensor(tensor.name, blocks, raw_dtype=kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+    plain = write_gguf(tiny, folder / "plain.gguf")
+    blocks = {
+        tensor.name: random_blocks(kind, *tensor.data.shape, seed=number)
+        for number, tensor in enumerate(gguf.GGUFReader(plain).tensors)
+        if tensor.name.startswith("blk.") and "norm" not in tensor.name
+    }
+    numbers = {name: dequantize(rows, kind).astype(np.float32) for name, rows in blocks.items()}
+    rewrite_gguf(plain, folder / "quantized.gguf", tensors=blocks, tensor_type=kind)
+    rewrite_gguf(plain, folder / "exact.gguf", tensors=numbers)
     with Model(folder / "quantized.gguf") as quantized, Model(folder / "exact.gguf") as exact_model:
         yield quantized, exact_model, TYPES[request.param]
 

@@ -137,11 +137,16 @@ def _tensors(model: TinyModel, weights: Mapping[str, Array]) -> dict[str, Array]
 
 
 def rewrite_gguf(
-    source: Path, path: Path, *, tensors: Mapping[str, Array] = MappingProxyType({}), **changed: Key | None
+    source: Path,
+    path: Path,
+    *,
+    tensors: Mapping[str, Array | npt.NDArray[np.uint8]] = MappingProxyType({}),
+    tensor_type: gguf.GGMLQuantizationType | None = None,
+    **changed: Key | None,
 ) -> Path:
     """Copies a GGUF with some tensors replaced or added, and some keys changed or left out.
 
-    A double underscore stands for a dot in the keys' names.
+    A double underscore stands for a dot in the keys' names; `tensor_type` is what given bytes are blocks of.
     """
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(path, str(reader.fields["general.architecture"].contents()))
@@ -155,7 +160,7 @@ def rewrite_gguf(
             writer.add_key_value(name, key.value, key.kind, key.items)
     kept = {tensor.name: tensor.tensor_type for tensor in reader.tensors if tensor.name not in tensors}
     for name, values in ({tensor.name: tensor.data for tensor in reader.tensors} | dict(tensors)).items():
-        writer.add_tensor(name, values, raw_dtype=kept.get(name))
+        writer.add_tensor(name, values, raw_dtype=kept.get(name, tensor_type))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
