@@ -33,7 +33,8 @@ packed_problem problem_of(const ggml_tensor * operation, int n_threads) {
     p.block_heads = (p.group() + p.head_blocks - 1) / p.head_blocks;
     p.block_rows = std::min(p.n_rows, std::max<int64_t>(1, most_columns / p.block_heads));
     p.row_blocks = (p.n_rows + p.block_rows - 1) / p.block_rows;
-    const int64_t wanted = pieces_per_thread * static_cast<int64_t>(n_threads) / p.n_blocks();
+    p.n_parts = 1;
+    const int64_t wanted = pieces_per_thread * static_cast<int64_t>(n_threads) / p.n_pieces();
     p.n_parts = n_threads == 1 ? 1 : std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, p.n_keys / fewest_keys_apart));
     return p;
 }
@@ -69,10 +70,10 @@ void read(const packed_problem & p, int64_t piece, float * scratch, float * part
     for (int64_t number = first; number < end; ++number) {
         block(number).begin();
     }
-    packed_tile tile(p, block(first).first_row(), block(first).key_head(), scratch);
+    packed_tile tile(p, block(first).first_row(), scratch);
     const int64_t n_tiles = p.n_keys / alora::graph::tile_keys;
     for (int64_t i = part * n_tiles / p.n_parts; i < (part + 1) * n_tiles / p.n_parts; ++i) {
-        tile.load(i * alora::graph::tile_keys);
+        tile.move(i * alora::graph::tile_keys);
         for (int64_t number = first; number < end && tile.seen() != Seen::none; ++number) {
             block(number).read(tile);
         }

@@ -30,7 +30,6 @@ public:
     }
 
     int64_t first_row() const { return first_row_; }
-    int64_t key_head() const { return key_head_; }
 
     void begin() {
         pack_queries();
@@ -39,15 +38,16 @@ public:
         std::fill_n(weights_, width_, 0.0F);
     }
 
-    void read(const packed_tile & tile) {
+    void read(packed_tile & tile) {
+        tile.load(key_head_);
         float * scores = tile.scores();
         std::fill_n(scores, tile_keys * width_, 0.0F);
-        multiply(scores, tile.keys(key_head_), p_.key_size, 1, queries_, tile_keys, p_.key_size, width_);
+        multiply(scores, tile.keys(), p_.key_size, 1, queries_, tile_keys, p_.key_size, width_);
         if (tile.seen() == Seen::some) {
             hide(scores, tile);
         }
         weigh(scores, tile.factors());
-        multiply(sums_, tile.values(key_head_), 1, p_.value_size, scores, p_.value_size, tile_keys, width_);
+        multiply(sums_, tile.values(), 1, p_.value_size, scores, p_.value_size, tile_keys, width_);
     }
 
     void leave(float * to) const {

@@ -39,7 +39,6 @@ struct packed_problem {
     int64_t n_blocks() const { return n_key_heads * head_blocks * row_blocks; }
     // Few rows wait for memory more than they compute. A row of the cache holds all key heads, so they are read
     // together.
-    int64_t heads_together() const { return row_blocks == 1 ? n_key_heads : 1; }
     int64_t blocks_together() const { return row_blocks == 1 ? n_blocks() : 1; }
     int64_t n_pieces() const { return n_blocks() / blocks_together() * n_parts; }
     int64_t width() const { return (block_heads * block_rows + lanes - 1) / lanes * lanes; }
@@ -47,7 +46,7 @@ struct packed_problem {
     int64_t left_over() const { return n_parts > 1 ? (value_size + 2) * width() : 0; }
     int64_t block_scratch() const { return (key_size + value_size + 2) * width(); }
     int64_t tile_scratch() const {
-        return (tile_keys + 1) * width() + tile_keys * (heads_together() * (key_size + value_size) + block_rows);
+        return (tile_keys + 1) * width() + tile_keys * (key_size + value_size + block_rows);
     }
     int64_t scratch() const { return tile_scratch() + blocks_together() * block_scratch(); }
 };

@@ -15,16 +15,15 @@
 
 namespace alora::graph {
 
-constexpr int64_t rows_ahead = 8; // between a row that is unpacked and one that is asked for
-
 enum class Seen { all, some, none };
 
 // Asks for memory that is read soon; past the end it does nothing.
 inline void prefetch(const char * from, int64_t size) {
 #if defined(__GNUC__)
     constexpr int64_t line = 64;
+    constexpr int second_level_cache = 2;
     for (int64_t i = 0; i < size; i += line) {
-        __builtin_prefetch(from + i);
+        __builtin_prefetch(from + i, 0, second_level_cache);
     }
 #else
     (void)from;
@@ -34,37 +33,37 @@ inline void prefetch(const char * from, int64_t size) {
 
 class packed_tile {
 public:
-    packed_tile(const packed_problem & p, int64_t first_row, int64_t first_key_head, float * scratch)
-        : p_(p), first_row_(first_row), rows_(std::min(p.block_rows, p.n_rows - first_row)),
-          first_key_head_(first_key_head) {
+    packed_tile(const packed_problem & p, int64_t first_row, float * scratch)
+        : p_(p), first_row_(first_row), rows_(std::min(p.block_rows, p.n_rows - first_row)) {
         scores_ = scratch;
         factors_ = scores_ + tile_keys * p.width();
         keys_ = factors_ + p.width();
-        values_ = keys_ + p.heads_together() * tile_keys * p.key_size;
-        hidden_ = values_ + p.heads_together() * tile_keys * p.value_size;
+        values_ = keys_ + tile_keys * p.key_size;
+        hidden_ = values_ + tile_keys * p.value_size;
     }
 
-    // Takes the keys from `key` on, unless no row sees any of them.
-    void load(int64_t key) {
+    // Moves to the keys from `key` on.
+    void move(int64_t key) {
+        first_key_ = key;
+        key_head_ = -1;
         seen_ = look(key);
-        if (seen_ == Seen::none) {
-            return;
-        }
-        unpack(keys_, *p_.k, key, p_.key_size);
-        unpack(values_, *p_.v, key, p_.value_size);
         if (seen_ == Seen::some) {
             unpack_mask(key);
         }
     }
 
+    // Unpacks the keys and values of a key head.
+    void load(int64_t key_head) {
+        if (key_head != key_head_) {
+            key_head_ = key_head;
+            unpack(keys_, *p_.k, p_.key_size);
+            unpack(values_, *p_.v, p_.value_size);
+        }
+    }
+
     Seen seen() const { return seen_; }
-    // [tile_keys, key_size] and [tile_keys, value_size]
-    const float * keys(int64_t key_head) const {
-        return keys_ + (key_head - first_key_head_) * tile_keys * p_.key_size;
-    }
-    const float * values(int64_t key_head) const {
-        return values_ + (key_head - first_key_head_) * tile_keys * p_.value_size;
-    }
+    const float * keys() const { return keys_; }                              // [tile_keys, key_size]
+    const float * values() const { return values_; }                          // [tile_keys, value_size]
     const float * hidden(int64_t key) const { return hidden_ + key * rows_; } // [rows], where some are seen
     float * scores() const { return scores_; }                                // room for [tile_keys, width]
     float * factors() const { return factors_; }                              // room for [width]
@@ -94,20 +93,18 @@ private:
         return none ? Seen::none : Seen::some;
     }
 
-    // Rows of 16 or 32 bits, in the order in which they lie in memory; head by head in `to`.
-    void unpack(float * to, const ggml_tensor & from, int64_t key, int64_t size) const {
+    // Rows of 16 or 32 bits. Those of the next tile are asked for now, to come while this one is computed with.
+    void unpack(float * to, const ggml_tensor & from, int64_t size) const {
         const auto type_size = static_cast<int64_t>(ggml_type_size(from.type));
-        for (int64_t i = 0; i < tile_keys; ++i) {
-            for (int64_t h = 0; h < p_.heads_together(); ++h) {
-                const char * row = static_cast<const char *>(from.data) + (key + i) * static_cast<int64_t>(from.nb[1]) +
-                                   (first_key_head_ + h) * static_cast<int64_t>(from.nb[2]);
-                float * unpacked = to + (h * tile_keys + i) * size;
-                prefetch(row + rows_ahead * static_cast<int64_t>(from.nb[1]), size * type_size);
-                if (from.type == GGML_TYPE_F16) {
-                    ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(row), unpacked, size);
-                } else {
-                    std::memcpy(unpacked, row, static_cast<size_t>(size) * sizeof(float));
-                }
+        const auto row_size = static_cast<int64_t>(from.nb[1]);
+        const char * row =
+            static_cast<const char *>(from.data) + first_key_ * row_size + key_head_ * static_cast<int64_t>(from.nb[2]);
+        for (int64_t i = 0; i < tile_keys; ++i, row += row_size, to += size) {
+            prefetch(row + tile_keys * row_size, size * type_size);
+            if (from.type == GGML_TYPE_F16) {
+                ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(row), to, size);
+            } else {
+                std::memcpy(to, row, static_cast<size_t>(size) * sizeof(float));
             }
         }
     }
@@ -124,7 +121,8 @@ private:
     const packed_problem & p_;
     int64_t first_row_;
     int64_t rows_;
-    int64_t first_key_head_;
+    int64_t first_key_ = 0;
+    int64_t key_head_ = -1;
     Seen seen_ = Seen::none;
     float * scores_ = nullptr;
     float * factors_ = nullptr;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <future>
 #include <stdexcept>
 #include <thread>
 
@@ -42,6 +43,23 @@ void count_lines(alora_log_level level, const char * text, void * log) {
     if (static_cast<Log *>(log)->throws) {
         throw std::runtime_error("out of a log sink");
     }
+}
+
+// A decode that waits in its middle until another thread has done something, however the machine shares its time.
+struct Meeting {
+    std::promise<void> running;
+    std::promise<void> done;
+    bool met = false;
+};
+
+alora_next meet(void * user_data) {
+    auto & meeting = *static_cast<Meeting *>(user_data);
+    if (!meeting.met) {
+        meeting.met = true;
+        meeting.running.set_value();
+        meeting.done.get_future().wait();
+    }
+    return ALORA_GO_ON;
 }
 
 alora_context * signalled = nullptr;
@@ -133,7 +151,13 @@ TEST_CASE("another thread, or a signal handler, cancels a running decode") {
     const auto branch = open_branch(context.get());
     OK(alora_branch_append(branch.get(), prompt.data(), prompt.size(), 1, error.out()));
     SUBCASE("thread") {
-        std::thread other([&] { OK(alora_context_cancel(context.get(), error.out())); });
+        Meeting meeting;
+        OK(alora_context_set_interrupt(context.get(), meet, &meeting, error.out()));
+        std::thread other([&] {
+            meeting.running.get_future().wait();
+            CHECK(alora_context_cancel(context.get(), nullptr) == ALORA_OK);
+            meeting.done.set_value();
+        });
         FAILS(ALORA_ERROR_CANCELLED, "", alora_context_decode(context.get(), error.out()));
         other.join();
     }
