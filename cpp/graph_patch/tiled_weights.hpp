@@ -1,187 +1,273 @@
-// What a tile of weights, 16 outputs wide, adds for up to eight rows, as each type lies in memory for AMX
-// (amx/mmq.cpp).
+// Tiles of weights, as wide as a vector has lanes: how each type's blocks are packed into one, and what a tile adds for
+// up to eight rows.
+//
+// A line of a tile has four bytes for each output: as many numbers, twice as many of 4 bits, or further bits of more.
 #pragma once
 
-#include "ggml-cpu-impl.h"
+#include "tile_vectors.hpp"
+
+#ifdef ALORA_TILES
+
 #define GGML_COMMON_DECL_CPP
 #include "ggml-common.h"
+#include "simd-mappings.h"
 
-#include <immintrin.h>
-
-#include <cstdint>
-#include <cstring>
+#include <algorithm>
+#include <numeric>
 
 namespace alora::graph {
 
-constexpr int64_t tile_outputs = 16;
-constexpr int most_rows_at_once = 8; // a row's sums take three of 32 registers
-
-// Weights are read in one stream; asked for so early, they are there in time.
-constexpr int bytes_ahead = 8192;
-
-inline __m512i line(const char * address) {
-    _mm_prefetch(address + bytes_ahead, _MM_HINT_T1);
-    return _mm512_loadu_si512(address);
-}
-
-inline __m512i sixteen_bytes(const char * address) {
-    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(address)));
-}
-
-inline __m512 sixteen_halves(const char * address) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(address)));
-}
-
-// Four numbers of a row, for all sixteen outputs.
-template <typename Number>
-__m512i four(const Number * numbers, int64_t index) {
-    int32_t together = 0;
-    std::memcpy(&together, reinterpret_cast<const char *>(numbers) + 4 * index, sizeof(together));
-    return _mm512_set1_epi32(together);
-}
+constexpr int most_rows_at_once = 8;
+constexpr int64_t line_bytes = 4 * tile_outputs;
+constexpr int64_t half_bytes = static_cast<int64_t>(sizeof(ggml_half)) * tile_outputs;
 
 // NOLINTBEGIN(modernize-avoid-c-arrays): registers, and vectors are no template arguments
 
-// Eight groups of 32 numbers in 4 bits, eight scales and eight offsets of groups, and a scale for each of these.
-struct tile_q4_K {
+// Eight groups of 32 numbers in 4 or 5 bits, eight scales and eight offsets of groups, and a scale for each of these.
+template <typename Block, ggml_type Type, bool FiveBits>
+struct tile_with_offsets {
+    static constexpr ggml_type type = Type;
+    static constexpr ggml_type row_type = GGML_TYPE_Q8_K;
+    using block = Block;
     using row_block = block_q8_K;
 
-    static constexpr int64_t scales = 128 * tile_outputs;
+    static constexpr int64_t fifth_bits = 32 * line_bytes; // a line for each group
+    static constexpr int64_t scales = fifth_bits + (FiveBits ? 8 * line_bytes : 0);
     static constexpr int64_t offsets = scales + 8 * tile_outputs;
     static constexpr int64_t scale = offsets + 8 * tile_outputs;
-    static constexpr int64_t offset_scale = scale + static_cast<int64_t>(sizeof(ggml_half)) * tile_outputs;
-    static constexpr int64_t bytes = offset_scale + static_cast<int64_t>(sizeof(ggml_half)) * tile_outputs;
+    static constexpr int64_t offset_scale = scale + half_bytes;
+    static constexpr int64_t bytes = offset_scale + half_bytes;
 
-    template <int Rows>
-    static void add(__m512 * sums, const row_block * rows, int64_t stride, const char * tile) {
-        const __m512i low_bits = _mm512_set1_epi8(0xF);
-        __m512i total[Rows];
-        for (__m512i & each : total) {
-            each = _mm512_setzero_si512();
-        }
+    static void pack(char * tile, int64_t output, const block & from) {
         for (int64_t group = 0; group < 8; ++group) {
-            __m512i product[Rows];
-            for (__m512i & each : product) {
-                each = _mm512_setzero_si512();
+            const uint8_t * numbers = from.qs + group / 2 * 32;
+            const int shift = group % 2 == 0 ? 0 : 4;
+            for (int64_t i = 0; i < 16; ++i) { // eight numbers after one another are four bytes of a line
+                const int64_t at = i / 4 * 8 + i % 4;
+                const int low = numbers[at] >> shift & 0xF;
+                const int high = numbers[at + 4] >> shift & 0xF;
+                tile[(4 * group + i / 4) * line_bytes + 4 * output + i % 4] = static_cast<char>(low | high << 4);
             }
-            for (int64_t k = 0; k < 4; ++k) {
-                const __m512i both = line(tile + (4 * group + k) * 64);
-                const __m512i low = _mm512_and_si512(both, low_bits);
-                const __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_bits);
-                for (int64_t m = 0; m < Rows; ++m) {
-                    const int8_t * numbers = rows[m * stride].qs;
-                    product[m] = _mm512_dpbusd_epi32(product[m], low, four(numbers, 8 * group + 2 * k));
-                    product[m] = _mm512_dpbusd_epi32(product[m], high, four(numbers, 8 * group + 2 * k + 1));
+            if constexpr (FiveBits) {
+                for (int64_t i = 0; i < 4; ++i) {
+                    int together = 0;
+                    for (int64_t k = 0; k < 8; ++k) {
+                        const int64_t place = k % 2 == 0 ? 4 + k / 2 : k / 2; // where few shifts bring it to the fifth
+                        together |= (from.qh[4 * k + i] >> group & 1) << place;
+                    }
+                    tile[fifth_bits + group * line_bytes + 4 * output + i] = static_cast<char>(together);
                 }
             }
-            const __m512i factor = sixteen_bytes(tile + scales + group * tile_outputs);
-            for (int64_t m = 0; m < Rows; ++m) {
-                total[m] = _mm512_add_epi32(total[m], _mm512_mullo_epi32(product[m], factor));
-            }
+            const uint8_t * packed = from.scales + group % 4;
+            const int upper = packed[8];
+            const bool early = group < 4;
+            const int factor = early ? packed[0] & 63 : (upper & 0xF) | packed[0] >> 6 << 4;
+            const int offset = early ? packed[4] & 63 : upper >> 4 | packed[4] >> 6 << 4;
+            const int64_t place = (group / 2 * tile_outputs + output) * 2 + group % 2;
+            tile[scales + place] = static_cast<char>(factor);
+            tile[offsets + place] = static_cast<char>(offset);
         }
-        __m512i pairs[4]; // offsets of two groups at a time
-        for (int64_t k = 0; k < 4; ++k) {
-            pairs[k] = _mm512_cvtepi8_epi16(
-                _mm256_loadu_si256(reinterpret_cast<const __m256i *>(tile + offsets + 2 * k * tile_outputs)));
+        const auto & of_block = from.data.data;
+        std::memcpy(tile + scale + 2 * output, &of_block.d, sizeof(of_block.d));
+        std::memcpy(tile + offset_scale + 2 * output, &of_block.dmin, sizeof(of_block.dmin));
+    }
+
+    template <int Rows>
+    static void add(floats * sums, const row_block * rows, int64_t stride, const char * tile) {
+        const integers low_bits = all_bytes(0xF);
+        const integers fifth_bit = all_bytes(0x10);
+        integers total[Rows];
+        std::fill_n(total, Rows, no_integers());
+        for (int64_t group = 0; group < 8; ++group) {
+            const integers two = pairs(tile + scales + group / 2 * 2 * tile_outputs);
+            const integers factors = group % 2 == 0 ? first_factors(two) : second_factors(two);
+            integers high = FiveBits ? line(tile + fifth_bits + group * line_bytes) : no_integers();
+            integers product[Rows];
+            std::fill_n(product, Rows, no_integers());
+            for (int64_t first = 0; first < 8; first += unpacked_at_once) {
+                integers numbers[unpacked_at_once];
+                for (int64_t i = 0; i < unpacked_at_once; i += 2) {
+                    const integers eight = line(tile + (4 * group + (first + i) / 2) * line_bytes);
+                    numbers[i] = both(eight, low_bits);
+                    numbers[i + 1] = both(right<4>(eight), low_bits);
+                    if constexpr (FiveBits) {
+                        numbers[i] = either(numbers[i], both(high, fifth_bit));
+                        numbers[i + 1] = either(numbers[i + 1], both(left<4>(high), fifth_bit));
+                        high = right<1>(high);
+                    }
+                }
+                for (int64_t i = 0; i < unpacked_at_once; ++i) {
+                    for (int64_t m = 0; m < Rows; ++m) {
+                        product[m] = add_four(product[m], numbers[i], four(rows[m * stride].qs, 8 * group + first + i));
+                    }
+                }
+                const int64_t done = first + unpacked_at_once;
+                if (done == 8 || (FiveBits && done % five_bit_sums == 0)) {
+                    for (int64_t m = 0; m < Rows; ++m) {
+                        total[m] = plus(total[m], weigh(product[m], factors));
+                        product[m] = no_integers();
+                    }
+                }
+            }
         }
         for (int64_t m = 0; m < Rows; ++m) {
-            const __m256i by_16 = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(rows[m * stride].bsums));
-            int16_t by_32[8];
-            _mm_storeu_si128(reinterpret_cast<__m128i *>(by_32),
-                             _mm_hadd_epi16(_mm256_castsi256_si128(by_16), _mm256_extracti128_si256(by_16, 1)));
-            __m512i below = _mm512_setzero_si512();
+            const auto * of_16 = reinterpret_cast<const __m128i *>(rows[m * stride].bsums);
+            int16_t group_sums[8];
+            _mm_storeu_si128(reinterpret_cast<__m128i *>(group_sums),
+                             _mm_hadd_epi16(_mm_loadu_si128(of_16), _mm_loadu_si128(of_16 + 1)));
+            integers below = no_integers();
             for (int64_t k = 0; k < 4; ++k) {
-                below = _mm512_dpwssds_epi32(below, four(by_32, k), pairs[k]);
+                below = add_pairs(below, four(group_sums, k), pairs(tile + offsets + k * 2 * tile_outputs));
             }
-            const __m512 of_row = _mm512_set1_ps(rows[m * stride].d);
-            const __m512 whole = _mm512_mul_ps(sixteen_halves(tile + scale), of_row);
-            const __m512 least = _mm512_mul_ps(sixteen_halves(tile + offset_scale), of_row);
-            sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total[m]), whole, sums[m]);
-            sums[m] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(below), least, sums[m]);
+            const floats of_row = all(rows[m * stride].d);
+            sums[m] = add_product(sums[m], to_floats(total[m]), times(halves(tile + scale), of_row));
+            sums[m] = take_product(sums[m], to_floats(below), times(halves(tile + offset_scale), of_row));
         }
     }
 };
+
+using tile_q4_K = tile_with_offsets<block_q4_K, GGML_TYPE_Q4_K, false>;
+using tile_q5_K = tile_with_offsets<block_q5_K, GGML_TYPE_Q5_K, true>;
 
 // Sixteen groups of 16 numbers in 6 bits, four of them and two apart, sixteen scales of groups, and one for these.
 struct tile_q6_K {
+    static constexpr ggml_type type = GGML_TYPE_Q6_K;
+    static constexpr ggml_type row_type = GGML_TYPE_Q8_K;
+    using block = block_q6_K;
     using row_block = block_q8_K;
 
-    static constexpr int64_t high_bits = 128 * tile_outputs;
-    static constexpr int64_t scales = high_bits + 64 * tile_outputs;
+    static constexpr int64_t high_bits = 32 * line_bytes;
+    static constexpr int64_t scales = high_bits + 16 * line_bytes;
     static constexpr int64_t scale = scales + 16 * tile_outputs;
-    static constexpr int64_t bytes = scale + static_cast<int64_t>(sizeof(ggml_half)) * tile_outputs;
+    static constexpr int64_t bytes = scale + half_bytes;
+
+    static void pack(char * tile, int64_t output, const block & from) {
+        for (int64_t group = 0; group < 16; ++group) {
+            // A half of the block has four times 32 numbers: those of two and two share bytes, those of all four share
+            // the bytes of high bits.
+            const int64_t quarter = group / 2 % 4;
+            const uint8_t * low = from.ql + group / 8 * 64 + quarter % 2 * 32 + group % 2 * 16;
+            const uint8_t * high = from.qh + group / 8 * 32 + group % 2 * 16;
+            const int64_t shift = quarter / 2 * 4;
+            for (int64_t i = 0; i < 4; ++i) {
+                int number[4];
+                int high_together = 0;
+                for (int64_t k = 0; k < 4; ++k) {
+                    number[k] = low[4 * k + i] >> shift & 0xF;
+                    high_together |= (high[4 * k + i] >> 2 * quarter & 3) << 2 * k;
+                }
+                char * to = tile + 2 * group * line_bytes + 4 * output + i;
+                to[0] = static_cast<char>(number[0] | number[1] << 4);
+                to[line_bytes] = static_cast<char>(number[2] | number[3] << 4);
+                tile[high_bits + group * line_bytes + 4 * output + i] = static_cast<char>(high_together);
+            }
+            tile[scales + (group / 2 * tile_outputs + output) * 2 + group % 2] = static_cast<char>(from.scales[group]);
+        }
+        std::memcpy(tile + scale + 2 * output, &from.d, sizeof(from.d));
+    }
 
     template <int Rows>
-    static void add(__m512 * sums, const row_block * rows, int64_t stride, const char * tile) {
-        const __m512i low_bits = _mm512_set1_epi8(0xF);
-        const __m512i two_bits = _mm512_set1_epi8(0x30);
-        __m512i total[Rows];
-        int32_t lead[Rows][16]; // numbers are stored 32 too large
-        for (int64_t m = 0; m < Rows; ++m) {
-            total[m] = _mm512_setzero_si512();
-            const __m512i by_16 =
-                _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(rows[m * stride].bsums)));
-            _mm512_storeu_si512(lead[m], _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(by_16, 5)));
-        }
+    static void add(floats * sums, const row_block * rows, int64_t stride, const char * tile) {
+        const integers low_bits = all_bytes(0xF);
+        const integers two_bits = all_bytes(0x30);
+        integers total[Rows];
+        std::fill_n(total, Rows, no_integers());
         for (int64_t group = 0; group < 16; ++group) {
-            const __m512i first = line(tile + 2 * group * 64);
-            const __m512i second = line(tile + (2 * group + 1) * 64);
-            const __m512i high = line(tile + high_bits + group * 64);
-            const __m512i numbers[4] = {
-                _mm512_or_si512(_mm512_and_si512(first, low_bits),
-                                _mm512_and_si512(_mm512_slli_epi16(high, 4), two_bits)),
-                _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(first, 4), low_bits),
-                                _mm512_and_si512(_mm512_slli_epi16(high, 2), two_bits)),
-                _mm512_or_si512(_mm512_and_si512(second, low_bits), _mm512_and_si512(high, two_bits)),
-                _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(second, 4), low_bits),
-                                _mm512_and_si512(_mm512_srli_epi16(high, 2), two_bits)),
+            const integers first = line(tile + 2 * group * line_bytes);
+            const integers second = line(tile + (2 * group + 1) * line_bytes);
+            const integers high = line(tile + high_bits + group * line_bytes);
+            const integers numbers[4] = {
+                either(both(first, low_bits), both(left<4>(high), two_bits)),
+                either(both(right<4>(first), low_bits), both(left<2>(high), two_bits)),
+                either(both(second, low_bits), both(high, two_bits)),
+                either(both(right<4>(second), low_bits), both(right<2>(high), two_bits)),
             };
-            const __m512i factor = sixteen_bytes(tile + scales + group * tile_outputs);
+            const integers two = pairs(tile + scales + group / 2 * 2 * tile_outputs);
+            const integers factors = group % 2 == 0 ? first_factors(two) : second_factors(two);
             for (int64_t m = 0; m < Rows; ++m) {
-                __m512i product = four(lead[m], group);
-                for (int64_t k = 0; k < 4; ++k) {
-                    product = _mm512_dpbusd_epi32(product, numbers[k], four(rows[m * stride].qs, 4 * group + k));
+                for (int64_t k = 0; k < 4; k += six_bit_sums) {
+                    integers product = no_integers();
+                    for (int64_t i = k; i < k + six_bit_sums; ++i) {
+                        product = add_four(product, numbers[i], four(rows[m * stride].qs, 4 * group + i));
+                    }
+                    total[m] = plus(total[m], weigh(product, factors));
                 }
-                total[m] = _mm512_add_epi32(total[m], _mm512_mullo_epi32(product, factor));
             }
         }
         for (int64_t m = 0; m < Rows; ++m) {
-            const __m512 whole = _mm512_mul_ps(sixteen_halves(tile + scale), _mm512_set1_ps(rows[m * stride].d));
-            sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total[m]), whole, sums[m]);
+            integers excess = no_integers(); // numbers are stored 32 too large
+            for (int64_t k = 0; k < 8; ++k) {
+                excess =
+                    add_pairs(excess, four(rows[m * stride].bsums, k), pairs(tile + scales + k * 2 * tile_outputs));
+            }
+            const floats whole = times(halves(tile + scale), all(rows[m * stride].d));
+            sums[m] = add_product(sums[m], to_floats(minus(total[m], times_32(excess))), whole);
         }
     }
 };
 
-// 32 numbers of 8 bits with a scale, and 128 times their sum: rows are multiplied 128 too large, to have no sign.
+// 32 numbers of 8 bits with a scale. Where a product is one instruction, its first factor has no sign: rows are
+// multiplied 128 too large then, and 128 times the numbers' sum is kept to be taken away.
 struct tile_q8_0 {
+    static constexpr ggml_type type = GGML_TYPE_Q8_0;
+    static constexpr ggml_type row_type = GGML_TYPE_Q8_0;
+    using block = block_q8_0;
     using row_block = block_q8_0;
 
-    static constexpr int64_t scale = 32 * tile_outputs;
-    static constexpr int64_t excess = scale + static_cast<int64_t>(sizeof(ggml_half)) * tile_outputs;
-    static constexpr int64_t bytes = excess + static_cast<int64_t>(sizeof(int32_t)) * tile_outputs;
+    static constexpr int64_t scale = 8 * line_bytes;
+    static constexpr int64_t excess = scale + half_bytes;
+#ifdef ALORA_TILES_VNNI
+    static constexpr int64_t bytes = excess + line_bytes;
+#else
+    static constexpr int64_t bytes = excess;
+#endif
+
+    static void pack(char * tile, int64_t output, const block & from) {
+        for (int64_t i = 0; i < 32; ++i) {
+            tile[i / 4 * line_bytes + 4 * output + i % 4] = static_cast<char>(from.qs[i]);
+        }
+        std::memcpy(tile + scale + 2 * output, &from.d, sizeof(from.d));
+#ifdef ALORA_TILES_VNNI
+        const int32_t too_much = 128 * std::accumulate(from.qs, from.qs + 32, 0);
+        std::memcpy(tile + excess + 4 * output, &too_much, sizeof(too_much));
+#endif
+    }
 
     template <int Rows>
-    static void add(__m512 * sums, const row_block * rows, int64_t stride, const char * tile) {
+    static void add(floats * sums, const row_block * rows, int64_t stride, const char * tile) {
+        integers product[Rows];
+        std::fill_n(product, Rows, no_integers());
+#ifdef ALORA_TILES_VNNI
         uint8_t without_sign[Rows][32];
-        __m512i product[Rows];
         for (int64_t m = 0; m < Rows; ++m) {
-            const __m256i numbers = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(rows[m * stride].qs));
-            _mm256_storeu_si256(reinterpret_cast<__m256i *>(without_sign[m]),
-                                _mm256_xor_si256(numbers, _mm256_set1_epi8(-128)));
-            product[m] = _mm512_setzero_si512();
-        }
-        for (int64_t k = 0; k < 8; ++k) {
-            const __m512i numbers = line(tile + k * 64);
-            for (int64_t m = 0; m < Rows; ++m) {
-                product[m] = _mm512_dpbusd_epi32(product[m], four(without_sign[m], k), numbers);
+            for (int64_t i = 0; i < 32; ++i) {
+                without_sign[m][i] = static_cast<uint8_t>(rows[m * stride].qs[i] ^ 0x80);
             }
         }
-        const __m512 whole = sixteen_halves(tile + scale);
-        const __m512i too_much = _mm512_loadu_si512(tile + excess);
+        for (int64_t k = 0; k < 8; ++k) {
+            const integers numbers = line(tile + k * line_bytes);
+            for (int64_t m = 0; m < Rows; ++m) {
+                product[m] = add_four(product[m], four(without_sign[m], k), numbers);
+            }
+        }
+        const integers too_much = load(tile + excess);
+        for (integers & each : product) {
+            each = minus(each, too_much);
+        }
+#else
+        for (int64_t k = 0; k < 8; ++k) {
+            const integers numbers = line(tile + k * line_bytes);
+            const integers without_sign = without_signs(numbers);
+            for (int64_t m = 0; m < Rows; ++m) {
+                const integers of_row = with_signs(four(rows[m * stride].qs, k), numbers);
+                product[m] = plus(product[m], weigh(add_four(no_integers(), without_sign, of_row), ones()));
+            }
+        }
+#endif
+        const floats whole = halves(tile + scale);
         for (int64_t m = 0; m < Rows; ++m) {
-            const __m512 of_row = _mm512_set1_ps(_cvtsh_ss(rows[m * stride].d));
-            sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(product[m], too_much)),
-                                      _mm512_mul_ps(whole, of_row), sums[m]);
+            const floats of_row = all(GGML_CPU_FP16_TO_FP32(rows[m * stride].d));
+            sums[m] = add_product(sums[m], to_floats(product[m]), times(whole, of_row));
         }
     }
 };
@@ -189,3 +275,5 @@ struct tile_q8_0 {
 // NOLINTEND(modernize-avoid-c-arrays)
 
 } // namespace alora::graph
+
+#endif

@@ -32,7 +32,7 @@ class Buffers:
 
     @property
     def devices(self) -> list[str]:
-        """Where the weights are, as llama.cpp calls it: `CPU`, `CUDA0`, and on some processors `AMX`."""
+        """Where the weights are, as llama.cpp calls it: `CPU`, `CPU_TILES`, `CUDA0`."""
         return list(dict.fromkeys(device.removesuffix("_Mapped") for device in self.sizes.get("weights", {})))
 
     def forget(self, kind: str) -> None:
