@@ -261,14 +261,14 @@ def wheel(session: nox.Session) -> None:
         session.run(str(commands / "alora-cli"), "doctor", env=alone, external=True)
         session.run(str(commands / "alora-cli"), "demo", env=alone, external=True)
         session.run(str(commands / "python"), "packaging/compare_variants.py", env=alone, external=True)
-        # What was recorded of PEFT holds with every variant that runs here.
+        # What was recorded of PEFT holds with every variant that runs here, and each reads quantized weights right.
         script = "from alora_cpp.processor import features, variants; from pathlib import Path\n"
         script += "print(*(one.name for one in variants() if {*features()}.issuperset(one.needs)))"
         names = session.run(str(commands / "python"), "-c", script, env=alone, external=True, silent=True)
         for name in str(names).split():
-            recorded = ("-q", "tests/oracle/test_recorded.py")
+            by_variant = ("-q", "tests/oracle/test_recorded.py", "tests/python/test_quantized_weights.py")
             named = alone | {"ALORA_CPU_VARIANT": name}
-            session.run(str(commands / "pytest"), *recorded, env=named, external=True)
+            session.run(str(commands / "pytest"), *by_variant, env=named, external=True)
         session.run(str(commands / "pytest"), *session.posargs, env=alone, external=True)
 
 

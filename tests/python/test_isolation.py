@@ -440,6 +440,56 @@ assert len(started) == 1"""
     assert run_script(script) == "interrupted\n"
 
 
+def test_an_interrupt_before_a_request_is_made_leaves_nothing_to_wait_for(
+    isolated: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = isolated.context(n_ctx=64)
+    branch = begin(context, [5])
+
+    def interrupted_once(*_: object) -> wire.Frame:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    branch.append([6])
+    monkeypatch.setattr(process, "pack", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        context.decode()
+    assert branch.n_queued == 1
+    context.decode()
+    assert branch.n_queued == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_at_any_moment_harms_no_worker(model_path: Path) -> None:
+    """Tried with: frames written on the thread that the interrupt comes to."""
+    script = (
+        SCRIPT.format(path=str(model_path))
+        + """
+import random
+moments = random.Random(7)
+branch.close()
+for _ in range(100):
+    branch = context.branch()
+    branch.append([5 + i % 90 for i in range(1000)])
+    timer = threading.Timer(0.006 * moments.random(), lambda: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        context.decode()
+        timer.join()
+        time.sleep(1)
+    except KeyboardInterrupt:
+        pass
+    branch.close()
+    other = context.branch()
+    other.append([5])
+    context.decode()
+    assert other.n_queued == 0
+    other.close()
+assert len(started) == 1"""
+    )
+    assert run_script(script) == ""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork")
 def test_a_copy_of_the_process_has_a_worker_of_its_own(model_path: Path) -> None:
     script = (

@@ -26,7 +26,9 @@ def random_blocks(kind: gguf.GGMLQuantizationType, rows: int, columns: int, seed
     per_block, size = gguf.GGML_QUANT_SIZES[kind]
     blocks = np.random.default_rng(seed).integers(0, 256, (rows, columns // per_block, size), np.uint8)
     # Where a type has its scales, and how large its numbers are with a scale of one.
-    places, spread = {"Q4_K": ((0, 2), 250.0), "Q5_K": ((0, 2), 500.0), "Q6_K": ((208,), 1300.0), "Q8_0": ((0,), 73.0)}[kind.name]
+    places, spread = {"Q4_K": ((0, 2), 250.0), "Q5_K": ((0, 2), 500.0), "Q6_K": ((208,), 1300.0), "Q8_0": ((0,), 73.0)}[
+        kind.name
+    ]
     for place in places:
         half = np.float16(1.0 / (spread * columns**0.5)).tobytes()
         blocks[..., place : place + 2] = np.frombuffer(half, np.uint8)

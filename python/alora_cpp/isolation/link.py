@@ -1,4 +1,4 @@
-"""The pipes to a worker process, and the thread that reads what it replies."""
+"""The pipes to a worker process, and the threads that write what it is asked and read what it replies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import threading
 import weakref
-from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO
@@ -16,20 +15,43 @@ from typing import IO
 from alora_cpp.errors import AloraError, ClosedError, WorkerCrashed
 from alora_cpp.isolation.wire import GREETING, Frame, FrameReader, pack, write_frame
 
-Waiting = queue.SimpleQueue["Frame | None"]
-
 # Seconds: generous, for a machine that has a lot to do.
 _END_LIMIT = 10
 # Of what it said last.
 _N_LAST = 2000
 
 
+class Call:
+    """A call under way.
+
+    Attributes:
+        doing: What it does, for messages.
+        replies: Where its replies go; None tells that none will come.
+        is_sent: Whether the worker has got it, or is about to.
+        answered: Set with the first reply.
+    """
+
+    def __init__(self, doing: str) -> None:
+        self.doing = doing
+        self.replies: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self.is_sent = False
+        self.answered = threading.Event()
+
+    def reply(self, frame: Frame | None) -> None:
+        """Hands a reply over."""
+        self.replies.put(frame)
+        self.answered.set()
+
+
 class Link:
-    """What a worker and the thread that reads its replies share: so that who forgets the worker ends it.
+    """What a worker and the threads of its pipes share: so that who forgets the worker ends it.
+
+    Frames are written on a thread of their own: a signal may interrupt the main thread at any moment, and the worker
+    could make no sense of what follows half a frame.
 
     Attributes:
         process: The process.
-        pending: The calls under way: what they do, and where their replies go; None tells that none will come.
+        pending: The calls under way.
         ending: How it ended; None while it works.
     """
 
@@ -37,53 +59,27 @@ class Link:
         assert process.stdin is not None
         assert process.stdout is not None
         self.process = process
-        self.pending: dict[int, tuple[str, Waiting]] = {GREETING: ("its start", queue.SimpleQueue())}
+        self.pending = {GREETING: Call("its start")}
         self.ending: AloraError | None = None
         self._path = path
         self._said = said
         self._requests = process.stdin
-        self._sending = threading.Lock()
-        self._dropped: deque[int] = deque()
+        self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="alora_cpp worker's requests", daemon=True)
         self._reader = threading.Thread(
             target=self._read, args=(process.stdout,), name="alora_cpp worker's replies", daemon=True
         )
+        self._writer.start()
         self._reader.start()
         _links.add(self)
 
     def send(self, frame: Frame) -> None:
-        """Sends a frame.
-
-        Raises:
-            AloraError: The worker has ended.
-        """
-        try:
-            with self._sending:
-                if self._requests.closed:
-                    raise BrokenPipeError
-                write_frame(self._requests.fileno(), frame)
-        except OSError:
-            self._reader.join(_END_LIMIT)
-            raise self.error() from None
-        except BaseException:
-            # Interrupted, perhaps within a frame: the worker could not make sense of the next one.
-            self.process.kill()
-            raise
-        self._flush()
+        """Sends a frame, soon, and in the order in which this is called. A worker that has ended gets none."""
+        self._frames.put(frame)
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Lets the worker forget objects. For finalizers: at any moment, on any thread, waiting for nobody."""
-        self._dropped.extend(numbers)
-        self._flush()
-
-    def _flush(self) -> None:
-        # Where another call is being sent, perhaps on this very thread, that one does it afterwards.
-        while self._dropped and self.ending is None and self._sending.acquire(blocking=False):
-            try:
-                numbers = [self._dropped.popleft() for _ in range(len(self._dropped))]
-                with suppress(OSError, ValueError):
-                    write_frame(self._requests.fileno(), pack(0, ["drop", numbers]))
-            finally:
-                self._sending.release()
+        self.send(pack(0, ["drop", list(numbers)]))
 
     def error(self) -> AloraError:
         """What to raise where the worker has ended."""
@@ -102,14 +98,13 @@ class Link:
                 self._reader.join(_END_LIMIT)
 
     def _close_requests(self) -> None:
-        if self._sending.acquire(timeout=_END_LIMIT):
-            try:
-                self._requests.close()
-            finally:
-                self._sending.release()
-        else:
-            # It does not even read any more.
-            self.process.kill()
+        self._frames.put(None)
+        # A finalizer may run on any thread, be it this one.
+        if threading.current_thread() is not self._writer:
+            self._writer.join(_END_LIMIT)
+            if self._writer.is_alive():
+                # It does not even read any more.
+                self.process.kill()
 
     def forget(self) -> None:
         """For a copy of this process that `os.fork` made: it gets a worker of its own, and lets go of this one."""
@@ -117,19 +112,24 @@ class Link:
             "this process is a copy that os.fork() made, and what lives in a worker process serves the one that it is "
             "a copy of; begin branches anew"
         )
-        self._sending = threading.Lock()
         for stream in (self._requests, self.process.stdout):
             if stream is not None:
                 stream.close()
         self.process.returncode = 0
 
+    def _write(self) -> None:
+        with self._requests, suppress(OSError):
+            while (frame := self._frames.get()) is not None:
+                if call := self.pending.get(frame.call):
+                    call.is_sent = True
+                write_frame(self._requests.fileno(), frame)
+
     def _read(self, replies: IO[bytes]) -> None:
         reader = FrameReader(replies.fileno())
         with suppress(OSError):
             while (frame := reader.read()) is not None:
-                _, waiting = self.pending.get(frame.call, (None, None))
-                if waiting is not None:
-                    waiting.put(frame)
+                if call := self.pending.get(frame.call):
+                    call.reply(frame)
         replies.close()
         try:
             code = self.process.wait(_END_LIMIT)
@@ -140,13 +140,13 @@ class Link:
             self.ending = WorkerCrashed(self._story(code))
         self._close_requests()
         self._said.close()
-        for _, waiting in list(self.pending.values()):
-            waiting.put(None)
+        for call in list(self.pending.values()):
+            call.reply(None)
 
     def _story(self, code: int) -> str:
         """How the worker ended, for people."""
         how = f"ended with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
-        doing = " and ".join(sorted({name for name, _ in self.pending.values()}))
+        doing = " and ".join(sorted({call.doing for call in list(self.pending.values())}))
         why = " (as the system does where memory runs out)" if how.endswith("SIGKILL") else ""
         self._said.seek(0, os.SEEK_END)
         self._said.seek(max(0, self._said.tell() - _N_LAST))

@@ -17,12 +17,14 @@ import numpy as np
 from alora_cpp import errors
 from alora_cpp.errors import AloraError, BackendError, WorkerCrashed
 from alora_cpp.isolation.command import start_worker
-from alora_cpp.isolation.link import Link, Waiting
+from alora_cpp.isolation.link import Call, Link
 from alora_cpp.isolation.shared_memory import SLOT_SIZE, make_shared_memory
 from alora_cpp.isolation.wire import GREETING, MOST_INLINE, BrokenFrame, Frame, Held, Parcel, pack, pairs, unpack
 
 # Seconds: generous, for a machine that has a lot to do.
 _START_LIMIT = 120
+# Where waiting cannot be interrupted (Windows), signals are seen in between.
+_SIGNALS_SEEN = 0.5
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -73,7 +75,7 @@ class Worker:
             self._link = Link(*start_worker(name, inherited), path)
         weakref.finalize(self, self._link.close, wait=False)
         try:
-            greeting = self._link.pending[GREETING][1].get(timeout=_START_LIMIT)
+            greeting = self._link.pending[GREETING].replies.get(timeout=_START_LIMIT)
         except BaseException as error:
             self.close()
             if isinstance(error, queue.Empty):
@@ -185,24 +187,23 @@ class Worker:
         progress: Callable[[float], bool] | None = None,
         context: int | None = None,
     ) -> Any:
-        call = next(self._numbers)
-        waiting: Waiting = queue.SimpleQueue()
-        self._link.pending[call] = (doing, waiting)
+        number, call = next(self._numbers), Call(doing)
+        self._link.pending[number] = call
         try:
             self.check_alive()
-            self._link.send(pack(call, [kind, *what]))
-            return self._reply(call, waiting, progress)
+            self._link.send(pack(number, [kind, *what]))
+            return self._reply(number, call, progress)
         except KeyboardInterrupt:
             if context is not None:
-                self._stop(context, waiting)
+                self._stop(context, call)
             raise
         finally:
-            self._link.pending.pop(call, None)
+            self._link.pending.pop(number, None)
 
-    def _reply(self, call: int, waiting: Waiting, progress: Callable[[float], bool] | None) -> Any:
+    def _reply(self, number: int, call: Call, progress: Callable[[float], bool] | None) -> Any:
         failure: BaseException | None = None
         while True:
-            message = self._read(_next(waiting))
+            message = self._read(_next(call))
             match message:
                 case ["value", value]:
                     return value
@@ -211,7 +212,7 @@ class Worker:
                         goes_on = failure is None and bool(progress(fraction))
                     except BaseException as error:
                         failure, goes_on = error, False
-                    self._link.send(pack(call, ["answer", goes_on]))
+                    self._link.send(pack(number, ["answer", goes_on]))
                 case ["error", str(name), str(text)]:
                     raise failure or _error(name, text)
                 case _:
@@ -249,11 +250,13 @@ class Worker:
             self.drop(parcel.number)
         return data.tobytes() if parcel.dtype is None else data.view(parcel.dtype).reshape(parcel.shape)
 
-    def _stop(self, context: int, waiting: Waiting) -> None:
+    def _stop(self, context: int, call: Call) -> None:
         """Cancels what a context computes, and waits until it has ended."""
         with suppress(AloraError):
             self.run("cancel", target=context)
-            _next(waiting)
+            # Requests keep their order, so by now it is known whether this one was made before the interrupt came.
+            while call.is_sent and not call.answered.wait(timeout=_SIGNALS_SEEN):
+                pass
             # It may have ended before it noticed: the next one must not be cancelled in its place.
             self.run("resume", target=context)
 
@@ -264,11 +267,10 @@ def _drop_all(link: Link, number: int, leavings: Leavings | None) -> None:
     link.drop([*dropped, number])
 
 
-def _next(waiting: Waiting) -> Frame | None:
-    # Where waiting cannot be interrupted (Windows), signals are seen in between.
+def _next(call: Call) -> Frame | None:
     while True:
         with suppress(queue.Empty):
-            return waiting.get(timeout=0.5)
+            return call.replies.get(timeout=_SIGNALS_SEEN)
 
 
 def _error(name: str, text: str) -> Exception:
