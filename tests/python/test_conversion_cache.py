@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import gguf
 import numpy as np
@@ -19,6 +21,8 @@ import pytest
 from alora_cpp import AdapterMismatchError, ConversionError, Model, convert
 from alora_cpp import conversion_cache as module
 from alora_cpp.conversion_cache import as_gguf, held_gguf
+from alora_cpp.convert import gguf_header
+from alora_cpp.finding.place import Place
 from alora_cpp.whole_file import write_whole
 from oracle.tiny_models import ATTENTION, AdapterSpec, adapter_weights, write_adapter
 from tiny import Key, Kind, make_model, rewrite_gguf, write_gguf
@@ -288,18 +292,52 @@ class TestHousekeeping:
         assert not first.exists()
         assert not second.exists()
 
-    def test_an_entry_that_is_removed_before_it_is_opened_is_made_again(
-        self, peft: Path, base: Model, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
+    def test_an_entry_stays_while_it_is_read(
+        self, peft: Path, base: Model, cache: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = module.as_gguf
+        place = Place("safety", "given", peft)
+        real, read_header = base._engine.Adapter, gguf_header.read_header
 
-        def late(*arguments: Any, **options: Any) -> Path:
-            made = real(*arguments, **options)
-            if len(conversions) == 1:
-                made.unlink()
-            return made
+        def after_another_conversion(read: Callable[..., Any]) -> Callable[..., Any]:
+            def reading(*arguments: Any, **options: Any) -> Any:
+                touch_up(peft)
+                as_gguf(peft, base)
+                assert len(list(cache.glob("*.gguf"))) > 1
+                return read(*arguments, **options)
 
-        monkeypatch.setattr(module, "as_gguf", late)
+            return reading
+
+        slow = {name: staticmethod(after_another_conversion(getattr(real, name))) for name in ("check", "load")}
+        monkeypatch.setattr(base, "_engine", SimpleNamespace(Adapter=type("Adapter", (), slow)))
+        monkeypatch.setattr(gguf_header, "read_header", after_another_conversion(read_header))
+        place.check(base)
+        assert place.load(base).invocation_tokens == tuple(place.invocation_tokens(base))
+
+    @pytest.mark.parametrize(
+        "when",
+        [
+            "before it is opened",
+            pytest.param(
+                "after it was opened", marks=pytest.mark.skipif(sys.platform == "win32", reason="that keeps it there")
+            ),
+        ],
+    )
+    def test_an_entry_that_is_removed_before_it_is_held_is_made_again(
+        self, peft: Path, base: Model, conversions: list[Path], monkeypatch: pytest.MonkeyPatch, when: str
+    ) -> None:
+        real = module.hold
+
+        def late(entry: Path) -> BinaryIO:
+            if len(conversions) > 1:
+                return real(entry)
+            if when == "before it is opened":
+                entry.unlink()
+                return real(entry)
+            with monkeypatch.context() as patch:
+                patch.setattr("fcntl.flock", lambda file, operation: entry.unlink())
+                return real(entry)
+
+        monkeypatch.setattr(module, "hold", late)
         with held_gguf(peft, base) as gguf:
             assert gguf.exists()
         assert len(conversions) == 2
