@@ -61,7 +61,8 @@ def as_gguf(path: Path, base: LoadedModel, *, name: str | None = None, force: bo
     """An adapter as GGUF: a file as it is, a PEFT folder converted, unless that was done before.
 
     The digests of the folder's files are kept, too, and taken as they are while a file's size, time and inode stay, so
-    that a second call reads none of the weights. Several processes may do this at the same time.
+    that a second call reads none of the weights. Several processes may do this at the same time; once the folder has
+    changed, one of them may remove the file, unless it is held (`held_gguf`).
 
     Args:
         path: A GGUF file or a PEFT folder.
@@ -99,7 +100,7 @@ def as_gguf(path: Path, base: LoadedModel, *, name: str | None = None, force: bo
         # A folder of the hub's cache is called by repository and commit.
         source = str(path.resolve())
         series = _digest_of_facts({"source": source, **facts})
-        made_from = {"source": source, "base": str(base.path), "name": name, "series": series}
+        made_from = {"source": source, "base": str(base.path.resolve()), "name": name, "series": series}
         write_whole(record_of(entry), json.dumps({**asdict(digest), **made_from}))
         remove_earlier(entry, series)
     except OSError as error:

@@ -37,8 +37,9 @@ def hold(entry: Path) -> BinaryIO:
         FileNotFoundError: It has just been removed.
     """
     file = entry.open("rb")
-    if sys.platform != "win32":  # There, a file that is open cannot be removed.
-        with suppress(OSError):  # Where there are no locks, `_remove` gets none either, and removes nothing.
+    # Windows removes no file that is open. Where a disk has no locks, `_remove` gets none either, and removes nothing.
+    if sys.platform != "win32":
+        with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_SH)
     if not entry.exists():
         file.close()

@@ -215,7 +215,11 @@ class TestHousekeeping:
 
     def test_an_entry_says_what_it_was_made_from(self, peft: Path, base: Model) -> None:
         record = json.loads(as_gguf(peft, base, name="mine").with_suffix(".json").read_bytes())
-        assert (record["source"], record["base"], record["name"]) == (str(peft.resolve()), str(base.path), "mine")
+        assert (record["source"], record["base"], record["name"]) == (
+            str(peft.resolve()),
+            str(base.path.resolve()),
+            "mine",
+        )
 
     def test_entries_of_another_source_base_name_or_converter_stay(
         self, peft: Path, base: Model, tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
