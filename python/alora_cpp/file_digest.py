@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from alora_cpp.whole_file import write_whole
@@ -55,10 +55,11 @@ def _touched(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def read_digest(path: Path) -> FileDigest | None:
-    """Reads what `write_digest` wrote; None where there is nothing of the kind."""
+    """Reads what `write_digest` wrote, whatever else is there; None where there is nothing of the kind."""
     try:
-        return FileDigest(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError):
+        facts = json.loads(path.read_bytes())
+        return FileDigest(**{field.name: facts[field.name] for field in fields(FileDigest)})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

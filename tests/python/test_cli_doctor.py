@@ -116,6 +116,22 @@ def test_a_cache_that_is_a_file_is_a_problem(
 
 
 @pytest.mark.usefixtures("untried")
+def test_converted_adapters_are_counted(cache_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    converted = cache_home / "alora_cpp" / "converted"
+    assert found(capsys, 0)["hub"]["converted"] == {"path": str(converted), "entries": 0, "bytes": 0}
+    assert not converted.exists()
+    assert main(["doctor"]) == 0
+    assert "no adapters\n" in capsys.readouterr().out
+    leftover = converted / ".converting-x" / "adapter.gguf"
+    for file in (converted / "a.gguf", converted / "b.gguf", converted / "b.json", leftover):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 500_000)
+    assert found(capsys, 0)["hub"]["converted"] == {"path": str(converted), "entries": 2, "bytes": 2_000_000}
+    assert main(["doctor"]) == 0
+    assert f"2 adapters, 2.0 MB; to be rid of them, delete {converted}\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("untried")
 def test_a_token_is_never_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert main(["doctor", "--json"]) == 0

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,8 +19,12 @@ from isolated import Workers, wait_until
 from alora_cpp import AdapterError, Cancelled, ClosedError, Model, ModelLoadError, WorkerCrashed
 from alora_cpp.bundled_model import BUNDLED
 from alora_cpp.isolation import command
+from oracle.tiny_models import AdapterSpec, write_adapter
 from tiny import N_VOCAB, begin, fresh_logits, random_tokens
 from tiny_chats import load_kinds, open_chat
+
+if TYPE_CHECKING:
+    from oracle.tiny_models import TinyModel
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -70,6 +74,17 @@ def test_a_kill_in_the_middle_of_a_reply(chats: Model, chat_model: Model, worker
         assert list(chat.reply(max_tokens=12)) == list(undisturbed.reply(max_tokens=12))
         assert chat.trunk.tokens == undisturbed.trunk.tokens
         assert len(workers) == 2
+
+
+def test_a_converted_adapter_is_there_again_though_its_folder_was_converted_anew(
+    isolated: Model, model: Model, workers: Workers, tiny_model: TinyModel, cache_home: Path, tmp_path: Path
+) -> None:
+    folder = write_adapter(tiny_model, AdapterSpec(), tmp_path / "safety")
+    adapter = isolated.load_adapter(folder)
+    (folder / "README.md").write_text("Another one.")
+    assert model.load_adapter(folder).path != adapter.path
+    crash(workers)
+    assert adapter.find_invocation([5, *adapter.invocation_tokens]) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV, signal.SIGTERM])

@@ -62,6 +62,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     hub = facts["hub"]
     for name, what in (("cache", "hub's cache"), ("made", "our cache")):
         rows.append((what, hub[name]["path"] + ("" if hub[name]["exists"] else " (not made yet)")))
+    rows.append(("converted", _converted(hub["converted"])))
     rows.append(("hub", f"{'a token' if hub['token'] else 'no token'}, {'offline' if hub['offline'] else 'online'}"))
     if "trial" in facts:
         rows.append(("trial", f"the bundled model was loaded and asked in {facts['trial']['seconds']:.1f} s"))
@@ -85,6 +86,13 @@ def _memory(memory: dict[str, int | None]) -> str:
     if total is None or available is None:
         return "unknown"
     return f"{total / 1e9:.1f} GB; {available / 1e9:.1f} GB available to this process, swap included"
+
+
+def _converted(cache: dict[str, Any]) -> str:
+    if not cache["bytes"]:
+        return "no adapters"
+    adapters = "1 adapter" if cache["entries"] == 1 else f"{cache['entries']} adapters"
+    return f"{adapters}, {cache['bytes'] / 1e6:.1f} MB; to be rid of them, delete {cache['path']}"
 
 
 def _device(device: dict[str, Any]) -> str:

@@ -110,11 +110,14 @@ def _look_at_memory(found: Findings) -> None:
 def _look_at_hub(found: Findings) -> None:
     from huggingface_hub import constants, get_token
 
+    from alora_cpp.conversion_entries import entries_folder, room_taken
     from alora_cpp.hub.cache_folder import cache_folder
 
     folders = {"cache": Path(constants.HF_HUB_CACHE), "made": cache_folder()}
+    n_entries, size = room_taken(entries_folder())
     found.facts["hub"] = {
         **{name: {"path": str(folder), "exists": folder.is_dir()} for name, folder in folders.items()},
+        "converted": {"path": str(entries_folder()), "entries": n_entries, "bytes": size},
         "token": get_token() is not None,
         "offline": constants.HF_HUB_OFFLINE,
     }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import weakref
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from alora_cpp.adapter import Adapter
-from alora_cpp.conversion_cache import as_gguf
+from alora_cpp.conversion_cache import held_gguf
+from alora_cpp.conversion_entries import hold
 
 if TYPE_CHECKING:
     from alora_cpp.built_in import BuiltInIntrinsic
@@ -46,7 +49,8 @@ class Place:
         if self.built_in is not None:
             self.built_in.load(model)
             return
-        model._engine.Adapter.check(model._core, fspath(self._gguf(model)), force=self.force)
+        with self._gguf(model) as gguf:
+            model._engine.Adapter.check(model._core, fspath(gguf), force=self.force)
 
     def load(self, model: Model) -> Adapter:
         """Loads it.
@@ -57,7 +61,12 @@ class Place:
         """
         if self.built_in is not None:
             return self.built_in.load(model)
-        return Adapter(model._engine.Adapter.load(model._core, fspath(self._gguf(model)), force=self.force))
+        with self._gguf(model) as gguf:
+            adapter = Adapter(model._engine.Adapter.load(model._core, fspath(gguf), force=self.force))
+            if self.path.is_dir():
+                # Its path stays what it is; and an isolated engine reads it again after a crash.
+                weakref.finalize(adapter, hold(gguf).close)
+        return adapter
 
     def invocation_tokens(self, model: Model) -> list[int]:
         """The tokens that call it; empty for an ordinary LoRA. For places that were checked."""
@@ -66,10 +75,11 @@ class Place:
         from alora_cpp.convert.gguf_header import read_header
 
         key = "adapter.alora.invocation_tokens"
-        return list(read_header(self._gguf(model), arrays=[key]).values.get(key, []))
+        with self._gguf(model) as gguf:
+            return list(read_header(gguf, arrays=[key]).values.get(key, []))
 
-    def _gguf(self, model: Model) -> Path:
-        return as_gguf(self.path, model, name=self.name, force=self.force)
+    def _gguf(self, model: Model) -> AbstractContextManager[Path]:
+        return held_gguf(self.path, model, name=self.name, force=self.force)
 
 
 def is_name(source: str | PathLike[str]) -> bool:
