@@ -12,6 +12,12 @@
 #include "ggml-backend-impl.h"
 #include "traits.h"
 
+#include <algorithm>
+#include <future>
+#include <system_error>
+#include <thread>
+#include <vector>
+
 namespace {
 
 using alora::graph::multiply_tiles;
@@ -19,6 +25,24 @@ using alora::graph::tile_outputs;
 using alora::graph::tiled_product;
 
 constexpr size_t alignment = 64;
+constexpr int64_t most_packing_threads = 4; // more would wait for the disk
+
+// Calls work(begin, end) for shares of `count`, on some threads: packing a large model takes seconds of a processor.
+template <typename Work>
+void share_out(int64_t count, const Work & work) {
+    const int64_t n_shares = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, most_packing_threads);
+    std::vector<std::future<void>> others;
+    for (int64_t share = 1; share < n_shares; ++share) {
+        const int64_t begin = share * count / n_shares;
+        const int64_t end = (share + 1) * count / n_shares;
+        try {
+            others.push_back(std::async(std::launch::async, work, begin, end));
+        } catch (const std::system_error &) {
+            work(begin, end); // no thread to be had
+        }
+    }
+    work(0, count / n_shares);
+}
 
 // What is done with weights of a type.
 class tiles_of_type : public ggml::cpu::tensor_traits {
@@ -36,15 +60,16 @@ public:
 
     void pack(const ggml_tensor & weights, const void * from) const override {
         const auto * blocks = static_cast<const typename Tile::block *>(from);
-        auto * to = static_cast<char *>(weights.data);
+        auto * tiles = static_cast<char *>(weights.data);
         const int64_t n = n_blocks(weights);
-        for (int64_t first = 0; first < weights.ne[1]; first += tile_outputs) {
-            for (int64_t i = 0; i < n; ++i, to += Tile::bytes) {
+        share_out(weights.ne[1] / tile_outputs, [=](int64_t begin, int64_t end) {
+            for (int64_t i = begin * n; i < end * n; ++i) { // block after block of a tile's rows
                 for (int64_t output = 0; output < tile_outputs; ++output) {
-                    Tile::pack(to, output, blocks[(first + output) * n + i]);
+                    const int64_t row = i / n * tile_outputs + output;
+                    Tile::pack(tiles + i * Tile::bytes, output, blocks[row * n + i % n]);
                 }
             }
-        }
+        });
     }
 
     bool work_size(int /*n_threads*/, const ggml_tensor * operation, size_t & size) override {
