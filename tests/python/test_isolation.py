@@ -360,6 +360,7 @@ def test_nothing_stays_open(model_path: Path) -> None:
 
 SCRIPT = """
 import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored, as behind a shell's "&"
 from alora_cpp import ClosedError, Model
 from alora_cpp.isolation import command, process, shared_memory, wire
 started = []
