@@ -74,8 +74,6 @@ struct tile_with_offsets {
 
     template <int Rows>
     static void add(floats * sums, const row_block * rows, int64_t stride, const char * tile) {
-        const integers low_bits = all_bytes(0xF);
-        const integers fifth_bit = all_bytes(0x10);
         integers total[Rows];
         std::fill_n(total, Rows, no_integers());
         for (int64_t group = 0; group < 8; ++group) {
@@ -86,16 +84,7 @@ struct tile_with_offsets {
             std::fill_n(product, Rows, no_integers());
             for (int64_t first = 0; first < 8; first += unpacked_at_once) {
                 integers numbers[unpacked_at_once];
-                for (int64_t i = 0; i < unpacked_at_once; i += 2) {
-                    const integers eight = line(tile + (4 * group + (first + i) / 2) * line_bytes);
-                    numbers[i] = both(eight, low_bits);
-                    numbers[i + 1] = both(right<4>(eight), low_bits);
-                    if constexpr (FiveBits) {
-                        numbers[i] = either(numbers[i], both(high, fifth_bit));
-                        numbers[i + 1] = either(numbers[i + 1], both(left<4>(high), fifth_bit));
-                        high = right<1>(high);
-                    }
-                }
+                unpack(numbers, tile + (4 * group + first / 2) * line_bytes, high);
                 for (int64_t i = 0; i < unpacked_at_once; ++i) {
                     for (int64_t m = 0; m < Rows; ++m) {
                         product[m] = add_four(product[m], numbers[i], four(rows[m * stride].qs, 8 * group + first + i));
@@ -111,18 +100,40 @@ struct tile_with_offsets {
             }
         }
         for (int64_t m = 0; m < Rows; ++m) {
-            const auto * of_16 = reinterpret_cast<const __m128i *>(rows[m * stride].bsums);
-            int16_t group_sums[8];
-            _mm_storeu_si128(reinterpret_cast<__m128i *>(group_sums),
-                             _mm_hadd_epi16(_mm_loadu_si128(of_16), _mm_loadu_si128(of_16 + 1)));
-            integers below = no_integers();
-            for (int64_t k = 0; k < 4; ++k) {
-                below = add_pairs(below, four(group_sums, k), pairs(tile + offsets + k * 2 * tile_outputs));
-            }
             const floats of_row = all(rows[m * stride].d);
             sums[m] = add_product(sums[m], to_floats(total[m]), times(halves(tile + scale), of_row));
-            sums[m] = take_product(sums[m], to_floats(below), times(halves(tile + offset_scale), of_row));
+            sums[m] = take_product(sums[m], to_floats(below(rows[m * stride], tile)),
+                                   times(halves(tile + offset_scale), of_row));
         }
+    }
+
+private:
+    static void unpack(integers * numbers, const char * from, integers & high) {
+        const integers low_bits = all_bytes(0xF);
+        const integers fifth_bit = all_bytes(0x10);
+        for (int64_t i = 0; i < unpacked_at_once; i += 2) {
+            const integers eight = line(from + i / 2 * line_bytes);
+            numbers[i] = both(eight, low_bits);
+            numbers[i + 1] = both(right<4>(eight), low_bits);
+            if constexpr (FiveBits) {
+                numbers[i] = either(numbers[i], both(high, fifth_bit));
+                numbers[i + 1] = either(numbers[i + 1], both(left<4>(high), fifth_bit));
+                high = right<1>(high);
+            }
+        }
+    }
+
+    // What the offsets of the groups come to.
+    static integers below(const row_block & row, const char * tile) {
+        const auto * of_16 = reinterpret_cast<const __m128i *>(row.bsums);
+        int16_t group_sums[8];
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(group_sums),
+                         _mm_hadd_epi16(_mm_loadu_si128(of_16), _mm_loadu_si128(of_16 + 1)));
+        integers sum = no_integers();
+        for (int64_t k = 0; k < 4; ++k) {
+            sum = add_pairs(sum, four(group_sums, k), pairs(tile + offsets + k * 2 * tile_outputs));
+        }
+        return sum;
     }
 };
 
