@@ -107,12 +107,14 @@ def test_200_models_leave_nothing_behind(model_path: Path, adapter_paths: list[P
 def test_adapters_leave_nothing_behind_in_a_model_that_stays() -> None:
     """Tried with: weights of adapters that are freed with the model only."""
     path = bundled_adapters()["safety"]
-    n = 60
+    n = 80
     _, loaded, after = run(n, "adapter_only", BUNDLED, [path])
-    assert (n - 10) * path.stat().st_size > 20 * MIB
+    # While a model stays, the heap keeps some freed blocks, now more and now fewer.
+    kept = 25 * MIB
+    assert n * path.stat().st_size > 1.5 * kept
     for held in after:
         assert (held.threads, held.files) == (loaded.threads, loaded.files)
-    assert abs(after[-1].bytes - after[9].bytes) < 5 * MIB
+        assert held.bytes < loaded.bytes + kept
 
 
 @pytest.mark.parametrize("n", [12, pytest.param(200, marks=pytest.mark.slow)])
