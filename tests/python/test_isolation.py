@@ -462,7 +462,7 @@ def test_an_interrupt_before_a_request_is_made_leaves_nothing_to_wait_for(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_at_any_moment_harms_no_worker(model_path: Path) -> None:
-    """Tried with: frames written on the thread that the interrupt comes to."""
+    """Tried with: a worker that is ended whenever a request was interrupted; one that is always waited for."""
     script = (
         SCRIPT.format(path=str(model_path))
         + """

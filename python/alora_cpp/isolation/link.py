@@ -1,4 +1,4 @@
-"""The pipes to a worker process, and the threads that write what it is asked and read what it replies."""
+"""The pipes to a worker process, and the thread that reads what it replies."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import signal
 import subprocess
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO
 
 from alora_cpp.errors import AloraError, ClosedError, WorkerCrashed
-from alora_cpp.isolation.wire import GREETING, Frame, FrameReader, pack, write_frame
+from alora_cpp.isolation.wire import GREETING, Frame, FrameReader, frame_bytes, pack
 
 # Seconds: generous, for a machine that has a lot to do.
 _END_LIMIT = 10
@@ -27,14 +28,14 @@ class Call:
     Attributes:
         doing: What it does, for messages.
         replies: Where its replies go; None tells that none will come.
-        is_sent: Whether the worker has got it, or is about to.
+        sent: Bytes of its request that were written, write by write.
         answered: Set with the first reply.
     """
 
     def __init__(self, doing: str) -> None:
         self.doing = doing
         self.replies: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
-        self.is_sent = False
+        self.sent: list[int] = []
         self.answered = threading.Event()
 
     def reply(self, frame: Frame | None) -> None:
@@ -44,10 +45,7 @@ class Call:
 
 
 class Link:
-    """What a worker and the threads of its pipes share: so that who forgets the worker ends it.
-
-    Frames are written on a thread of their own: a signal may interrupt the main thread at any moment, and the worker
-    could make no sense of what follows half a frame.
+    """What a worker and the thread that reads its replies share: so that who forgets the worker ends it.
 
     Attributes:
         process: The process.
@@ -64,22 +62,60 @@ class Link:
         self._path = path
         self._said = said
         self._requests = process.stdin
-        self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write, name="alora_cpp worker's requests", daemon=True)
+        self._sending = threading.Lock()
+        self._dropped: deque[int] = deque()
         self._reader = threading.Thread(
             target=self._read, args=(process.stdout,), name="alora_cpp worker's replies", daemon=True
         )
-        self._writer.start()
         self._reader.start()
         _links.add(self)
 
-    def send(self, frame: Frame) -> None:
-        """Sends a frame, soon, and in the order in which this is called. A worker that has ended gets none."""
-        self._frames.put(frame)
+    def send(self, frame: Frame, sent: list[int]) -> None:
+        """Sends a frame.
+
+        Args:
+            frame: The frame.
+            sent: Empty; gets the bytes of each write, also where an exception ends it.
+
+        Raises:
+            AloraError: The worker has ended.
+        """
+        try:
+            with self._sending:
+                self._write(frame, sent)
+        except OSError:
+            self._reader.join(_END_LIMIT)
+            raise self.error() from None
+        self._flush()
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Lets the worker forget objects. For finalizers: at any moment, on any thread, waiting for nobody."""
-        self.send(pack(0, ["drop", list(numbers)]))
+        self._dropped.extend(numbers)
+        self._flush()
+
+    def _flush(self) -> None:
+        # Where another call is being sent, perhaps on this very thread, that one does it afterwards.
+        while self._dropped and self.ending is None and self._sending.acquire(blocking=False):
+            try:
+                numbers = [self._dropped.popleft() for _ in range(len(self._dropped))]
+                with suppress(OSError, ValueError):
+                    self._write(pack(0, ["drop", numbers]), [])
+            finally:
+                self._sending.release()
+
+    def _write(self, frame: Frame, sent: list[int]) -> None:
+        if self._requests.closed:
+            raise BrokenPipeError
+        whole = memoryview(frame_bytes(frame))
+        try:
+            while sum(sent) < len(whole):
+                # In one step: no signal comes between a write and its note, or into a write that the pipe has room for.
+                sent.extend(map(os.write, [self._requests.fileno()], [whole[sum(sent) :]]))
+        except BaseException:
+            if 0 < sum(sent) < len(whole):
+                # The worker could make no sense of what follows a part of a frame.
+                self.process.kill()
+            raise
 
     def error(self) -> AloraError:
         """What to raise where the worker has ended."""
@@ -98,13 +134,14 @@ class Link:
                 self._reader.join(_END_LIMIT)
 
     def _close_requests(self) -> None:
-        self._frames.put(None)
-        # A finalizer may run on any thread, be it this one.
-        if threading.current_thread() is not self._writer:
-            self._writer.join(_END_LIMIT)
-            if self._writer.is_alive():
-                # It does not even read any more.
-                self.process.kill()
+        if self._sending.acquire(timeout=_END_LIMIT):
+            try:
+                self._requests.close()
+            finally:
+                self._sending.release()
+        else:
+            # It does not even read any more.
+            self.process.kill()
 
     def forget(self) -> None:
         """For a copy of this process that `os.fork` made: it gets a worker of its own, and lets go of this one."""
@@ -112,17 +149,11 @@ class Link:
             "this process is a copy that os.fork() made, and what lives in a worker process serves the one that it is "
             "a copy of; begin branches anew"
         )
+        self._sending = threading.Lock()
         for stream in (self._requests, self.process.stdout):
             if stream is not None:
                 stream.close()
         self.process.returncode = 0
-
-    def _write(self) -> None:
-        with self._requests, suppress(OSError):
-            while (frame := self._frames.get()) is not None:
-                if call := self.pending.get(frame.call):
-                    call.is_sent = True
-                write_frame(self._requests.fileno(), frame)
 
     def _read(self, replies: IO[bytes]) -> None:
         reader = FrameReader(replies.fileno())

@@ -191,7 +191,7 @@ class Worker:
         self._link.pending[number] = call
         try:
             self.check_alive()
-            self._link.send(pack(number, [kind, *what]))
+            self._link.send(pack(number, [kind, *what]), call.sent)
             return self._reply(number, call, progress)
         except KeyboardInterrupt:
             if context is not None:
@@ -212,7 +212,7 @@ class Worker:
                         goes_on = failure is None and bool(progress(fraction))
                     except BaseException as error:
                         failure, goes_on = error, False
-                    self._link.send(pack(number, ["answer", goes_on]))
+                    self._link.send(pack(number, ["answer", goes_on]), [])
                 case ["error", str(name), str(text)]:
                     raise failure or _error(name, text)
                 case _:
@@ -254,8 +254,8 @@ class Worker:
         """Cancels what a context computes, and waits until it has ended."""
         with suppress(AloraError):
             self.run("cancel", target=context)
-            # Requests keep their order, so by now it is known whether this one was made before the interrupt came.
-            while call.is_sent and not call.answered.wait(timeout=_SIGNALS_SEEN):
+            # Nothing comes where the interrupt came before the request was made.
+            while call.sent and not call.answered.wait(timeout=_SIGNALS_SEEN):
                 pass
             # It may have ended before it noticed: the next one must not be cancelled in its place.
             self.run("resume", target=context)

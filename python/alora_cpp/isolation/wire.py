@@ -190,12 +190,17 @@ class FrameReader:
         return taken
 
 
+def frame_bytes(frame: Frame) -> bytes:
+    """A frame as it goes through a pipe."""
+    return _HEADER.pack(frame.call, len(frame.text), len(frame.tail)) + frame.text + frame.tail
+
+
 def write_frame(descriptor: int, frame: Frame) -> None:
     """Writes a frame to a pipe; one thread writes at a time.
 
     Raises:
         OSError: The other side is gone.
     """
-    rest = memoryview(_HEADER.pack(frame.call, len(frame.text), len(frame.tail)) + frame.text + frame.tail)
+    rest = memoryview(frame_bytes(frame))
     while rest:
         rest = rest[os.write(descriptor, rest) :]
