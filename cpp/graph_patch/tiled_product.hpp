@@ -47,6 +47,7 @@ void round_rows(const ggml_compute_params * params, const tiled_product<Tile> & 
         const char * from = static_cast<const char *>(rows.data) + i1 * static_cast<int64_t>(rows.nb[1]) +
                             i2 * static_cast<int64_t>(rows.nb[2]) + i3 * static_cast<int64_t>(rows.nb[3]);
         round(reinterpret_cast<const float *>(from) + i % p.n_blocks * size, to + i, size);
+        Tile::prepare(to[i]);
     }
 }
 

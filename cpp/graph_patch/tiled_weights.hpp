@@ -72,6 +72,8 @@ struct tile_with_offsets {
         std::memcpy(tile + offset_scale + 2 * output, &of_block.dmin, sizeof(of_block.dmin));
     }
 
+    static void prepare(row_block & /*row*/) {}
+
     template <int Rows>
     static void add(floats * sums, const row_block * rows, int64_t stride, const char * tile) {
         integers total[Rows];
@@ -177,6 +179,8 @@ struct tile_q6_K {
         std::memcpy(tile + scale + 2 * output, &from.d, sizeof(from.d));
     }
 
+    static void prepare(row_block & /*row*/) {}
+
     template <int Rows>
     static void add(floats * sums, const row_block * rows, int64_t stride, const char * tile) {
         const integers low_bits = all_bytes(0xF);
@@ -244,21 +248,25 @@ struct tile_q8_0 {
 #endif
     }
 
+    static void prepare(row_block & row) {
+#ifdef ALORA_TILES_VNNI
+        for (int8_t & number : row.qs) {
+            number = static_cast<int8_t>(number ^ -128); // 128 larger, read without a sign
+        }
+#else
+        (void)row;
+#endif
+    }
+
     template <int Rows>
     static void add(floats * sums, const row_block * rows, int64_t stride, const char * tile) {
         integers product[Rows];
         std::fill_n(product, Rows, no_integers());
 #ifdef ALORA_TILES_VNNI
-        uint8_t without_sign[Rows][32];
-        for (int64_t m = 0; m < Rows; ++m) {
-            for (int64_t i = 0; i < 32; ++i) {
-                without_sign[m][i] = static_cast<uint8_t>(rows[m * stride].qs[i] ^ 0x80);
-            }
-        }
         for (int64_t k = 0; k < 8; ++k) {
             const integers numbers = line(tile + k * line_bytes);
             for (int64_t m = 0; m < Rows; ++m) {
-                product[m] = add_four(product[m], four(without_sign[m], k), numbers);
+                product[m] = add_four(product[m], four(rows[m * stride].qs, k), numbers);
             }
         }
         const integers too_much = load(tile + excess);
